@@ -1,0 +1,267 @@
+//! Physical memory in blocks of 2^order frames of 4 KiB: a buddy allocator.
+//!
+//! A free block is a node of its order's list; the links lie in the block itself. One metadata byte a frame
+//! says whether a free or an allocated block of which order starts there: that finds a free buddy in O(1)
+//! and catches a block that is freed twice. The metadata of a frame that starts no block is 0, so
+//! taking over RAM writes one byte a frame and a few links, and touches no other memory.
+
+use crate::lock::SpinLock;
+use crate::memory_map::MemoryMap;
+use crate::physmap::PhysMap;
+use crate::range::{PAGE_SIZE, PhysRange};
+use core::num::NonZeroU64;
+use x86_64::PhysAddr;
+
+/// The largest order: 2^18 frames, 1 GiB.
+pub const MAX_ORDER: u32 = 18;
+
+const ORDERS: usize = MAX_ORDER as usize + 1;
+
+/// Metadata of the first frame of a free block; the order is in the low bits.
+const FREE: u8 = 0x80;
+/// Metadata of the first frame of an allocated block.
+const ALLOCATED: u8 = 0x40;
+
+/// An owned block of `2^order` frames of 4 KiB, aligned to its length.
+///
+/// A token without `Drop`: one that is forgotten is a leak, so give it back with [`FrameAllocator::free`].
+#[must_use = "a frame that is dropped is lost"]
+#[derive(PartialEq, Eq, Debug)]
+pub struct Frame(NonZeroU64);
+
+impl Frame {
+    /// The block of `2^order` frames at `address`.
+    ///
+    /// # Safety
+    /// The block came from this allocator with this order, its token was given up (its address was kept in a
+    /// page table, say), and no other token for it is made.
+    pub(crate) unsafe fn from_address(address: PhysAddr, order: u32) -> Frame {
+        Frame(NonZeroU64::new(address.as_u64() | u64::from(order)).expect("frame 0 is never given out"))
+    }
+
+    /// The physical address of its first byte.
+    #[inline]
+    pub fn address(&self) -> PhysAddr {
+        PhysAddr::new_truncate(self.0.get() & !(PAGE_SIZE - 1))
+    }
+
+    /// The binary logarithm of its length in frames of 4 KiB: 0 is one frame.
+    #[inline]
+    pub fn order(&self) -> u32 {
+        (self.0.get() & (PAGE_SIZE - 1)) as u32
+    }
+}
+
+/// The machine's frames. Not for interrupt handlers: its lock is a spin lock.
+pub struct FrameAllocator {
+    physmap: PhysMap,
+    /// From the first frame with metadata to behind the last.
+    covered: PhysRange,
+    /// Physical address of the metadata, one byte for each frame of `covered`.
+    metadata: PhysAddr,
+    total: u64,
+    lists: SpinLock<Lists>,
+}
+
+/// The free blocks of each order, by physical address; 0 ends a list.
+struct Lists {
+    heads: [u64; ORDERS],
+    /// Bit `order` is set while that order's list has a block.
+    filled: u32,
+    free_frames: u64,
+}
+
+/// What the first bytes of a free block hold.
+#[repr(C)]
+struct Links {
+    next: u64,
+    previous: u64,
+}
+
+impl FrameAllocator {
+    /// Takes over the unclaimed RAM of `map`; `None` when no range of it can hold the metadata.
+    ///
+    /// # Safety
+    /// `physmap` maps that RAM, and nobody else uses it from now on.
+    pub unsafe fn new(physmap: PhysMap, map: &MemoryMap) -> Option<FrameAllocator> {
+        // Frame 0 stays out: 0 ends a list.
+        let usable =
+            || map.ram().filter_map(|r| PhysRange::from_bounds(r.start().as_u64().max(PAGE_SIZE), r.end()));
+        let covered = PhysRange::from_bounds(usable().next()?.start().as_u64(), usable().last()?.end())?;
+        let metadata_bytes = (covered.len_bytes() / PAGE_SIZE).next_multiple_of(PAGE_SIZE);
+        let home = usable().find(|range| range.len_bytes() >= metadata_bytes)?;
+
+        // SAFETY:
+        // 1. `home` is RAM that the caller handed over and `physmap` maps, and it is long enough.
+        // 2. `release` below leaves these pages out, so nobody else gets them.
+        unsafe { physmap.pointer(home.start()).write_bytes(0, metadata_bytes as usize) };
+        let lists = Lists { heads: [0; ORDERS], filled: 0, free_frames: 0 };
+        let mut frames = FrameAllocator {
+            physmap,
+            covered,
+            metadata: home.start(),
+            total: 0,
+            lists: SpinLock::new(lists),
+        };
+        for range in usable() {
+            let taken = if range == home { metadata_bytes } else { 0 };
+            frames.release(range.start().as_u64() + taken, range.end());
+        }
+        frames.total = frames.free_frames();
+        Some(frames)
+    }
+
+    /// A block of `2^order` frames; it holds whatever was there. `None` when no block is large enough.
+    pub fn allocate(&self, order: u32) -> Option<Frame> {
+        let mut lists = self.lists.lock();
+        let filled = lists.filled.checked_shr(order)?;
+        if filled == 0 {
+            return None;
+        }
+        let mut found = order + filled.trailing_zeros();
+        let address = lists.heads[found as usize];
+        self.unlink(&mut lists, address, found);
+        while found > order {
+            found -= 1;
+            self.link(&mut lists, address + (PAGE_SIZE << found), found);
+        }
+        lists.free_frames -= 1 << order;
+        self.set_mark(address, ALLOCATED | order as u8);
+        NonZeroU64::new(address | u64::from(order)).map(Frame)
+    }
+
+    /// One frame of zeros.
+    pub fn allocate_zeroed(&self) -> Option<Frame> {
+        let mut frame = self.allocate(0)?;
+        self.bytes_mut(&mut frame).fill(0);
+        Some(frame)
+    }
+
+    /// Takes a block back and joins it with its free buddies.
+    ///
+    /// # Panics
+    /// When the block is not allocated: it was freed twice, which can only be a bug of the kernel.
+    pub fn free(&self, frame: Frame) {
+        let mut order = frame.order();
+        let mut address = frame.address().as_u64();
+        let mut lists = self.lists.lock();
+        assert!(self.mark(address) == Some(ALLOCATED | order as u8), "frame {address:#x} was freed twice");
+        lists.free_frames += 1 << order;
+        self.set_mark(address, 0);
+        while order < MAX_ORDER {
+            let buddy = address ^ (PAGE_SIZE << order);
+            if self.mark(buddy) != Some(FREE | order as u8) {
+                break;
+            }
+            self.unlink(&mut lists, buddy, order);
+            address = address.min(buddy);
+            order += 1;
+        }
+        self.link(&mut lists, address, order);
+    }
+
+    /// The bytes of a block, through the physical window.
+    pub fn bytes_mut<'a>(&self, frame: &'a mut Frame) -> &'a mut [u8] {
+        // SAFETY:
+        // 1. The token says that this block is allocated and whose it is; the borrow keeps it so.
+        // 2. It is RAM, which the window maps (`PhysMap::new`).
+        unsafe {
+            core::slice::from_raw_parts_mut(
+                self.physmap.pointer(frame.address()),
+                (PAGE_SIZE as usize) << frame.order(),
+            )
+        }
+    }
+
+    /// Frames of 4 KiB that are free now.
+    pub fn free_frames(&self) -> u64 {
+        self.lists.lock().free_frames
+    }
+
+    /// Frames of 4 KiB that can be given out when all are free.
+    pub fn total_frames(&self) -> u64 {
+        self.total
+    }
+
+    /// Where it sees physical memory.
+    pub fn physmap(&self) -> PhysMap {
+        self.physmap
+    }
+
+    /// Makes `[start, end)` free, in the largest blocks that fit.
+    fn release(&self, mut start: u64, end: u64) {
+        let mut lists = self.lists.lock();
+        while start < end {
+            let aligned = (start / PAGE_SIZE).trailing_zeros();
+            let fitting = ((end - start) / PAGE_SIZE).ilog2();
+            let order = aligned.min(fitting).min(MAX_ORDER);
+            self.link(&mut lists, start, order);
+            lists.free_frames += 1 << order;
+            start += PAGE_SIZE << order;
+        }
+    }
+
+    fn link(&self, lists: &mut Lists, address: u64, order: u32) {
+        let head = lists.heads[order as usize];
+        self.write_links(address, Links { next: head, previous: 0 });
+        if head != 0 {
+            let next = self.links(head).next;
+            self.write_links(head, Links { next, previous: address });
+        }
+        lists.heads[order as usize] = address;
+        lists.filled |= 1 << order;
+        self.set_mark(address, FREE | order as u8);
+    }
+
+    fn unlink(&self, lists: &mut Lists, address: u64, order: u32) {
+        let Links { next, previous } = self.links(address);
+        if next != 0 {
+            let after = self.links(next).next;
+            self.write_links(next, Links { next: after, previous });
+        }
+        if previous != 0 {
+            let before = self.links(previous).previous;
+            self.write_links(previous, Links { next, previous: before });
+        } else {
+            lists.heads[order as usize] = next;
+            if next == 0 {
+                lists.filled &= !(1 << order);
+            }
+        }
+        self.set_mark(address, 0);
+    }
+
+    fn links(&self, address: u64) -> Links {
+        // SAFETY: `address` starts a free block (it is in a list): mapped RAM that only the lists' lock,
+        // which every caller holds, gives access to, and `write_links` wrote it.
+        unsafe { self.physmap.pointer(PhysAddr::new_truncate(address)).cast::<Links>().read() }
+    }
+
+    fn write_links(&self, address: u64, links: Links) {
+        // SAFETY: `address` starts a free block: mapped RAM that nobody else uses; the lists' lock is held.
+        unsafe { self.physmap.pointer(PhysAddr::new_truncate(address)).cast::<Links>().write(links) };
+    }
+
+    /// The metadata byte of a frame; `None` outside the covered range.
+    fn mark(&self, address: u64) -> Option<u8> {
+        // SAFETY: `mark_pointer` gives a byte of the metadata; the lists' lock is held.
+        self.mark_pointer(address).map(|byte| unsafe { byte.read() })
+    }
+
+    fn set_mark(&self, address: u64, mark: u8) {
+        let byte = self.mark_pointer(address).expect("blocks lie in the covered range");
+        // SAFETY: as in `mark`.
+        unsafe { byte.write(mark) };
+    }
+
+    fn mark_pointer(&self, address: u64) -> Option<*mut u8> {
+        if address >= self.covered.end() {
+            return None;
+        }
+        let index = address.checked_sub(self.covered.start().as_u64())? / PAGE_SIZE;
+        Some(self.physmap.pointer(self.metadata + index))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! The seam between memory and what is mapped: `mm` asks, a pager answers.
+//!
+//! `mm` never knows dax. A pager decides whether a vma may exist and what backs a fault, and it calls
+//! `install` itself: that way it can hold whatever keeps its memory alive (dax: an epoch pin) while, and
+//! only while, the entry is written. The protocol of a fault:
+//!
+//! 1. the space's lock is held shared, the vma was found and allows the access;
+//! 2. `Pager::fault` pins, checks that its object is alive, finds the physical range, calls `install`
+//!    once, unpins. Between pin and unpin nothing allocates, waits, locks, prints or touches user memory;
+//! 3. `install` answers [`Installed::NeedsTables`] when page-table frames are missing: the pager unpins and
+//!    passes that on; the space reserves frames and starts the fault over.
+
+use crate::range::{MapSize, PhysRange, VirtRange};
+use bitflags::bitflags;
+use core::fmt;
+use x86_64::VirtAddr;
+
+bitflags! {
+    /// What a program may do with a mapping (mmap's PROT_*).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Prot: u8 {
+        /// Load from it.
+        const READ = 1;
+        /// Store to it.
+        const WRITE = 2;
+        /// Fetch instructions from it.
+        const EXEC = 4;
+    }
+}
+
+/// MAP_SHARED or MAP_PRIVATE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// Stores reach the object.
+    Shared,
+    /// Stores stay with the program.
+    Private,
+}
+
+/// What the program tried when it faulted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// A load.
+    Read,
+    /// A store.
+    Write,
+    /// An instruction fetch.
+    Execute,
+}
+
+/// A vma that somebody wants to exist.
+#[derive(Clone, Copy, Debug)]
+pub struct VmaRequest {
+    /// Its addresses, in whole 4 KiB pages.
+    pub range: VirtRange,
+    /// The object's byte that `range.start()` shows.
+    pub offset_bytes: u64,
+    /// Shared or private.
+    pub sharing: Sharing,
+}
+
+/// A fault inside a vma that allows the access.
+#[derive(Clone, Copy, Debug)]
+pub struct FaultRequest {
+    /// The vma.
+    pub vma: VmaRequest,
+    /// Where the program touched it, inside `vma.range`.
+    pub address: VirtAddr,
+}
+
+/// Why a mapping or an operation on one was refused, with the offending value.
+///
+/// `kernel/linux/errno` turns each into an errno, and the kernel's log prints it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The object is gone or disabled (ENXIO).
+    Dead,
+    /// A device cannot be mapped MAP_PRIVATE (EINVAL).
+    PrivateDevice,
+    /// This value (what, how much) is not a multiple of the alignment (EINVAL).
+    Misaligned {
+        /// Which value: "address", "length", "offset", "end".
+        what: &'static str,
+        /// The value, in bytes.
+        value: u64,
+        /// What it must be a multiple of.
+        align: MapSize,
+    },
+    /// The length is zero (EINVAL).
+    ZeroLength,
+    /// Offset plus length passes 2^64, or the offset's page number is out of range (EOVERFLOW).
+    OffsetOverflow {
+        /// The offset, in bytes.
+        offset_bytes: u64,
+        /// The length, in bytes.
+        len_bytes: u64,
+    },
+    /// No free range of addresses of this length and alignment is left, or `[addr, addr+len)` is not a
+    /// program's to use (ENOMEM).
+    NoAddresses {
+        /// The length, in bytes.
+        len_bytes: u64,
+    },
+    /// MAP_FIXED_NOREPLACE, and something is mapped there (EEXIST).
+    Occupied {
+        /// The first page of the request that is taken.
+        address: VirtAddr,
+    },
+    /// Part of the range is not mapped (ENOMEM).
+    NotMapped {
+        /// The first page that is not.
+        address: VirtAddr,
+    },
+    /// The vma may never get this protection: its descriptor was opened without (EACCES).
+    Protection {
+        /// What was asked for.
+        asked: Prot,
+        /// What the vma may have at most.
+        allowed: Prot,
+    },
+    /// The range wraps or passes the last address of a program (EINVAL).
+    NotUserRange {
+        /// Its first address.
+        address: u64,
+        /// Its length, in bytes.
+        len_bytes: u64,
+    },
+    /// No memory left for the bookkeeping (ENOMEM).
+    NoMemory,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Refusal::Dead => write!(f, "the device is disabled or was removed"),
+            Refusal::PrivateDevice => write!(f, "a dax device cannot be mapped MAP_PRIVATE: use MAP_SHARED"),
+            Refusal::Misaligned { what, value, align } => {
+                write!(f, "{what} {value:#x} is not a multiple of the alignment {align}")
+            }
+            Refusal::ZeroLength => write!(f, "length 0"),
+            Refusal::OffsetOverflow { offset_bytes, len_bytes } => {
+                write!(f, "offset {offset_bytes:#x} plus length {len_bytes:#x} overflows")
+            }
+            Refusal::NoAddresses { len_bytes } => write!(f, "no free addresses for {len_bytes:#x} bytes"),
+            Refusal::Occupied { address } => write!(f, "{address:#x} is mapped already"),
+            Refusal::NotMapped { address } => write!(f, "{address:#x} is not mapped"),
+            Refusal::Protection { asked, allowed } => {
+                write!(f, "protection {asked:?} asked for, {allowed:?} is all that the descriptor allows")
+            }
+            Refusal::NotUserRange { address, len_bytes } => {
+                write!(
+                    f,
+                    "{len_bytes:#x} bytes from {address:#x} pass a program's last address, {:#x}",
+                    crate::range::USER_END - 1
+                )
+            }
+            Refusal::NoMemory => write!(f, "out of memory"),
+        }
+    }
+}
+
+/// What became of an entry that a pager asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Installed {
+    /// This call wrote the entry.
+    New,
+    /// Somebody was faster, or only the permissions were raised: the same memory is mapped now.
+    Already,
+    /// This many page-table frames are missing; nothing was changed.
+    NeedsTables(usize),
+}
+
+/// Why a fault could not be served. Every one ends in a signal, never in an errno.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultError {
+    /// Nothing is mapped there (SIGSEGV, SEGV_MAPERR).
+    NotMapped,
+    /// The vma does not allow this access (SIGSEGV, SEGV_ACCERR).
+    Protection,
+    /// The object has no such byte, is dead, or cannot be mapped in entries of its size (SIGBUS, BUS_ADRERR).
+    Bus,
+    /// No frame left (the task is killed).
+    NoMemory,
+}
+
+/// Writes one entry: maps exactly `size.bytes()` from `PhysRange`'s start at the aligned address of the
+/// fault.
+pub type Install<'a> = dyn FnMut(PhysRange, MapSize) -> Installed + 'a;
+
+/// Something that can be mapped in entries of one fixed size: a dax device as one descriptor sees it.
+pub trait Pager: Send + Sync {
+    /// The size of every entry; no operation may split a mapping below it.
+    fn granule(&self) -> MapSize;
+
+    /// May this vma exist? Asked at mmap, before anything changes.
+    fn check_vma(&self, vma: &VmaRequest) -> Result<(), Refusal>;
+
+    /// Finds what backs the fault and passes it to `install`, once (module head, step 2).
+    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError>;
+
+    /// Makes stores to `len_bytes` bytes from `offset_bytes` durable (msync, fsync).
+    ///
+    /// Bytes past the object's end are ignored.
+    fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal>;
+
+    /// The path that /proc/self/maps shows, such as `/dev/dax0.0`.
+    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+}
+
+/// A file whose pages a private mapping copies, or shows in place while it only reads.
+pub trait PageSource: Send + Sync {
+    /// Length of the file in bytes; a fault on a page wholly behind it is SIGBUS.
+    fn len_bytes(&self) -> u64;
+
+    /// The whole page at `offset_bytes` (a multiple of 4 KiB), where it lies in memory for good and may be
+    /// mapped read-only in place; `None`: it must be copied.
+    fn page_in_place(&self, offset_bytes: u64) -> Option<PhysRange>;
+
+    /// Copies the bytes from `offset_bytes` on into `page` and zeroes what lies behind the file's end.
+    fn fill(&self, offset_bytes: u64, page: &mut [u8]);
+
+    /// The path that /proc/self/maps shows.
+    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result;
+}

@@ -1,0 +1,347 @@
+//! A program's memory: its vmas and its page tables under one lock.
+//!
+//! Faults (`fault.rs`) hold the lock shared, all else exclusive. An exclusive operation goes in this order:
+//!
+//! 1. every check, so that a refusal leaves everything as it was;
+//! 2. room in the vma set, the last thing that can fail;
+//! 3. vmas, then entries, then the shootdown, then frames: the lock is held until the shootdown is
+//!    acknowledged (`shootdown::Flush`), else another thread could map an address that a TLB still knows.
+
+pub use crate::fault::{Fault, Populated, STACK_LIMIT_BYTES};
+use crate::frames::FrameAllocator;
+use crate::lock::SpaceLock;
+use crate::pager::{Prot, Refusal, Sharing, VmaRequest};
+use crate::placement::Layout;
+pub use crate::placement::{Placement, STACK_AREA_BYTES};
+use crate::range::{MapSize, PAGE_SIZE, USER_END, VirtRange};
+use crate::shootdown::Shootdown;
+use crate::tables::{KernelHalf, PageTables};
+use crate::vma::{Backing, Vma, VmaFlags, VmaSet};
+use crate::walk::Walk;
+use x86_64::structures::paging::PageTableFlags;
+use x86_64::{PhysAddr, VirtAddr};
+
+/// What all spaces of the machine share.
+pub struct Environment {
+    /// Where frames come from.
+    pub frames: &'static FrameAllocator,
+    /// Who flushes TLBs.
+    pub shootdown: &'static dyn Shootdown,
+    /// The CPU has the no-execute bit, and it is enabled.
+    pub no_execute: bool,
+    /// The CPU has 1 GiB entries; without them touching a 1 GiB mapping is `FaultError::Bus`.
+    pub gigabyte_pages: bool,
+}
+
+impl Environment {
+    /// The bits of a user leaf with this protection; empty for PROT_NONE. x86 has no write without read, nor
+    /// execute without read. Accessed and dirty are set at once: nobody reads them, and the CPU would
+    /// take a microcode assist to do it.
+    #[inline]
+    pub(crate) fn leaf_flags(&self, prot: Prot) -> PageTableFlags {
+        use PageTableFlags as F;
+        if prot.is_empty() {
+            return F::empty();
+        }
+        let mut flags = F::PRESENT | F::USER_ACCESSIBLE | F::ACCESSED;
+        if prot.contains(Prot::WRITE) {
+            flags |= F::WRITABLE | F::DIRTY;
+        }
+        if self.no_execute && !prot.contains(Prot::EXEC) {
+            flags |= F::NO_EXECUTE;
+        }
+        flags
+    }
+
+    /// Does the CPU have entries of this size?
+    #[inline]
+    pub(crate) fn has_entries_of(&self, size: MapSize) -> bool {
+        size != MapSize::Size1G || self.gigabyte_pages
+    }
+
+    /// The bits of a leaf that shows what the space may read but not write, whatever `prot` says.
+    pub(crate) fn read_only_flags(&self, prot: Prot) -> PageTableFlags {
+        self.leaf_flags(prot) - (PageTableFlags::WRITABLE | PageTableFlags::DIRTY)
+    }
+}
+
+/// What `mmap` is asked for.
+#[derive(Clone, Debug)]
+pub struct MapRequest {
+    /// Where.
+    pub placement: Placement,
+    /// Length in bytes as the program gave it; it is rounded up to 4 KiB.
+    pub len_bytes: u64,
+    /// What the program may do.
+    pub prot: Prot,
+    /// What `mprotect` may ever allow.
+    pub max_prot: Prot,
+    /// Shared or private.
+    pub sharing: Sharing,
+    /// What shows in it.
+    pub backing: Backing,
+    /// The object's byte that the first address shows, as the program gave it. Anonymous memory only needs it
+    /// to be whole pages.
+    pub offset_bytes: u64,
+    /// Marks.
+    pub flags: VmaFlags,
+    /// Name for /proc/self/maps, such as `[stack]`; may be empty.
+    pub name: &'static str,
+}
+
+/// A program's memory. Dropping it frees all of it; no CPU may have its root in CR3 then.
+pub struct AddressSpace {
+    pub(crate) environment: &'static Environment,
+    root: PhysAddr,
+    layout: Layout,
+    pub(crate) memory: SpaceLock<Memory>,
+}
+
+/// What the lock guards. The entries go before what they show.
+pub(crate) struct Memory {
+    pub(crate) tables: PageTables,
+    pub(crate) vmas: VmaSet,
+}
+
+impl AddressSpace {
+    /// An empty space; `random` moves its mmap base. `None` when memory is out.
+    pub fn new(
+        kernel_half: &KernelHalf,
+        environment: &'static Environment,
+        random: u64,
+    ) -> Option<AddressSpace> {
+        let tables = PageTables::new(kernel_half, environment.frames)?;
+        let (root, layout) = (tables.root(), Layout::new(random));
+        let memory = SpaceLock::new(Memory { tables, vmas: VmaSet::new() });
+        Some(AddressSpace { environment, root, layout, memory })
+    }
+
+    /// The root table, for CR3.
+    pub fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    /// The address below which `Placement::Anywhere` searches first.
+    pub fn mmap_base(&self) -> VirtAddr {
+        VirtAddr::new_truncate(self.layout.mmap_base)
+    }
+
+    /// Makes a mapping and returns its first address; nothing is faulted in. A refusal changes nothing, even
+    /// where something would have been replaced.
+    ///
+    /// Checked in Linux's order: the offset's page, the length, the end of the object's offsets, the place,
+    /// the protection, the pager's own rules, and at last whether what is replaced may be cut.
+    pub fn mmap(&self, request: &MapRequest) -> Result<VirtAddr, Refusal> {
+        let &MapRequest { placement, offset_bytes, prot, max_prot, sharing, flags, name, .. } = request;
+        if !MapSize::Size4K.divides(offset_bytes) {
+            return Err(misaligned("offset", offset_bytes));
+        }
+        if request.len_bytes == 0 {
+            return Err(Refusal::ZeroLength);
+        }
+        let len_bytes = request
+            .len_bytes
+            .checked_next_multiple_of(PAGE_SIZE)
+            .ok_or(Refusal::NoAddresses { len_bytes: request.len_bytes })?;
+        let offset_bytes = if matches!(request.backing, Backing::Anonymous) { 0 } else { offset_bytes };
+        if offset_bytes.checked_add(len_bytes).is_none() {
+            return Err(Refusal::OffsetOverflow { offset_bytes, len_bytes });
+        }
+        let granule = request.backing.granule();
+
+        let mut memory = self.memory.write();
+        let range = self.layout.place(&memory.vmas, placement, len_bytes, granule)?;
+        if !max_prot.contains(prot) {
+            return Err(Refusal::Protection { asked: prot, allowed: max_prot });
+        }
+        if let Backing::Device(pager) = &request.backing {
+            pager.check_vma(&VmaRequest { range, offset_bytes, sharing })?;
+        }
+        memory.vmas.check_cuts(range, |_| true)?;
+        memory.vmas.prepare()?;
+        self.remove(&mut memory, range);
+        let backing = request.backing.clone();
+        memory.vmas.insert(Vma {
+            range,
+            offset_bytes,
+            backing,
+            name,
+            granule,
+            prot,
+            max_prot,
+            sharing,
+            flags,
+        });
+        Ok(range.start())
+    }
+
+    /// Removes what is mapped in `[address, address + len_bytes)`, rounded up to 4 KiB; holes are fine. A cut
+    /// through an entry of a device is refused. A refusal changes nothing.
+    pub fn munmap(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
+        let range = pages(address, len_bytes)?.ok_or(Refusal::ZeroLength)?;
+        let mut memory = self.memory.write();
+        memory.vmas.check_cuts(range, |_| true)?;
+        if memory.vmas.overlapping(range).next().is_some() {
+            memory.vmas.prepare()?;
+            self.remove(&mut memory, range);
+        }
+        Ok(())
+    }
+
+    /// Changes what the program may do there, at entries of every size. A refusal changes nothing (Linux
+    /// changes what lies before the first hole); vmas that have this protection already are no reason to
+    /// refuse.
+    pub fn mprotect(&self, address: u64, len_bytes: u64, prot: Prot) -> Result<(), Refusal> {
+        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+        let mut memory = self.memory.write();
+        let Memory { tables, vmas } = &mut *memory;
+        vmas.check_mapped(range)?;
+        if let Some(vma) = vmas.overlapping(range).find(|vma| !vma.max_prot.contains(prot)) {
+            return Err(Refusal::Protection { asked: prot, allowed: vma.max_prot });
+        }
+        vmas.check_cuts(range, |vma| vma.prot != prot)?;
+        vmas.prepare()?;
+        let owned = self.environment.leaf_flags(prot);
+        for vma in vmas.overlapping(range).filter(|vma| vma.prot != prot) {
+            let part = vma.range.intersection(range).expect("it overlaps");
+            // What a file shows in place is the file itself: only a copy is ever writable.
+            let borrowed = match vma.backing {
+                Backing::Device(_) => owned,
+                _ => self.environment.read_only_flags(prot),
+            };
+            let rest = tables.protect(part, owned, borrowed).acknowledge(self.environment.shootdown);
+            debug_assert!(rest.is_none(), "protecting frees nothing");
+        }
+        vmas.update(range, |vma| vma.prot != prot, |vma| vma.prot = prot);
+        Ok(())
+    }
+
+    /// Drops the entries there (MADV_DONTNEED): anonymous memory is zero again, files and devices show
+    /// their bytes again at the next touch. Entries of a device that lie partly inside go too. With a hole
+    /// in the range the rest is done, and `NotMapped` names the hole, as on Linux.
+    pub fn dont_need(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
+        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+        let mut memory = self.memory.write();
+        let Memory { tables, vmas } = &mut *memory;
+        for vma in vmas.overlapping(range) {
+            let part = vma.range.intersection(range).expect("it overlaps");
+            self.unmap(tables, part, part);
+        }
+        vmas.check_mapped(range)
+    }
+
+    /// Sets and clears marks there (MADV_DONTFORK, MADV_DOFORK). A refusal changes nothing.
+    pub fn set_flags(
+        &self,
+        address: u64,
+        len_bytes: u64,
+        set: VmaFlags,
+        clear: VmaFlags,
+    ) -> Result<(), Refusal> {
+        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+        let differs = |vma: &Vma| (vma.flags | set) - clear != vma.flags;
+        let mut memory = self.memory.write();
+        memory.vmas.check_mapped(range)?;
+        memory.vmas.check_cuts(range, differs)?;
+        memory.vmas.prepare()?;
+        memory.vmas.update(range, differs, |vma| vma.flags = (vma.flags | set) - clear);
+        Ok(())
+    }
+
+    /// Could the range get attributes of its own (MADV_RANDOM and the like)? Changes nothing.
+    pub fn check_split(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
+        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+        let memory = self.memory.read();
+        memory.vmas.check_mapped(range)?;
+        memory.vmas.check_cuts(range, |_| true)
+    }
+
+    /// Is every page there mapped? `NotMapped` names the first that is not.
+    pub fn check_mapped(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
+        match pages_or_unmapped(address, len_bytes)? {
+            Some(range) => self.memory.read().vmas.check_mapped(range),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes stores to the devices mapped there durable (msync). With a hole in the range the rest is done,
+    /// and `NotMapped` names the hole. Flushing takes its time, so the lock is not held meanwhile.
+    pub fn flush_device(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
+        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+        let mapped = self.memory.read().vmas.check_mapped(range);
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            let Some(vma) = self.memory.read().vmas.overlapping(range).next().cloned() else { break };
+            if let (Backing::Device(pager), Some(part)) = (&vma.backing, vma.range.intersection(range)) {
+                pager.flush(vma.offset_of(part.start()), part.len_bytes())?;
+            }
+            rest = VirtRange::from_bounds(vma.range.end().as_u64(), range.end().as_u64());
+        }
+        mapped
+    }
+
+    /// Calls `visit` for each vma by address, with the lock held shared: it must not touch the program's
+    /// memory.
+    pub fn for_each_vma(&self, visit: &mut dyn FnMut(&Vma)) {
+        self.memory.read().vmas.iter().for_each(visit);
+    }
+
+    /// The vma that holds `address`.
+    pub fn find(&self, address: VirtAddr) -> Option<Vma> {
+        self.memory.read().vmas.find(address).cloned()
+    }
+
+    /// What the CPU would see on its way to `address`.
+    pub fn walk(&self, address: VirtAddr) -> Walk {
+        self.memory.read().tables.walk(address)
+    }
+
+    /// Removes vmas and entries in `range`; its ends may be cut and there is room (`VmaSet::prepare`).
+    fn remove(&self, memory: &mut Memory, range: VirtRange) {
+        let Memory { tables, vmas } = memory;
+        if vmas.overlapping(range).next().is_some() {
+            vmas.remove(range);
+            self.unmap(tables, range, vmas.hole_around(range));
+        }
+    }
+
+    /// Unmaps all of `range`, however many rounds it takes.
+    pub(crate) fn unmap(&self, tables: &mut PageTables, range: VirtRange, hole: VirtRange) {
+        let mut rest = Some(range);
+        while let Some(range) = rest {
+            rest = tables.unmap(range, hole).acknowledge(self.environment.shootdown);
+        }
+    }
+}
+
+/// The pages of `[address, address + len_bytes)`; `None` when the length is 0.
+fn pages(address: u64, len_bytes: u64) -> Result<Option<VirtRange>, Refusal> {
+    if !MapSize::Size4K.divides(address) {
+        return Err(misaligned("address", address));
+    }
+    if len_bytes == 0 {
+        return Ok(None);
+    }
+    let rounded = len_bytes.checked_next_multiple_of(PAGE_SIZE);
+    match rounded.and_then(|len_bytes| VirtRange::new(address, len_bytes)) {
+        Some(range) => Ok(Some(range)),
+        None => Err(Refusal::NotUserRange { address, len_bytes }),
+    }
+}
+
+/// As `pages`, for calls that answer ENOMEM for what no program can map.
+fn pages_or_unmapped(address: u64, len_bytes: u64) -> Result<Option<VirtRange>, Refusal> {
+    pages(address, len_bytes).map_err(|refusal| match refusal {
+        Refusal::NotUserRange { address, .. } => {
+            Refusal::NotMapped { address: VirtAddr::new_truncate(address.max(USER_END)) }
+        }
+        other => other,
+    })
+}
+
+fn misaligned(what: &'static str, value: u64) -> Refusal {
+    Refusal::Misaligned { what, value, align: MapSize::Size4K }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,399 @@
+//! One tree of page tables: many install, one unmaps.
+//!
+//! Entries are atomics in frames that the physical window shows. The protocol:
+//!
+//! 1. [`PageTables::install`] takes `&self`: any number of faults run it at once. It only ever turns an empty
+//!    entry into a table or a leaf, or adds permissions to a leaf, by compare-exchange. It never
+//!    allocates: missing tables come from a [`Reserve`], and a table that lost its race goes back there.
+//! 2. Everything else takes `&mut self`, which the space's lock gives only to its exclusive holder.
+//! 3. What an exclusive change leaves behind in a TLB is named by a [`Flush`]. It borrows the tables, and
+//!    so the guard: the lock cannot be released before [`Flush::acknowledge`]. It holds the frames until
+//!    then.
+//! 4. A table is unlinked when no vma needs it: the caller passes the hole in which nothing is mapped any
+//!    more, so no table is ever searched for entries. Hence an empty table never blocks a huge leaf.
+//!
+//! A leaf whose frame belongs to the space carries [`OWNED`]. Where the program may not touch an owned page
+//! at all (PROT_NONE), its leaf is parked: not present, frame and OWNED bit kept.
+
+use crate::frames::{Frame, FrameAllocator};
+use crate::pager::Installed;
+use crate::range::{MapSize, VirtRange};
+pub use crate::reserve::{MAX_MISSING, Reserve};
+use crate::shootdown::Flush;
+use crate::walk::{ADDRESS_BITS, decode_leaf, entry_shift, leaf_level, table_index};
+pub use crate::walk::{Leaf, Walk, WalkStep};
+use core::mem::ManuallyDrop;
+use core::sync::atomic::{AtomicU64, Ordering};
+use x86_64::structures::paging::PageTableFlags;
+use x86_64::{PhysAddr, VirtAddr};
+
+/// Entries 256..512 of the root table: the same in every space, fixed at boot.
+pub type KernelHalf = [u64; 256];
+
+/// Software bit of a leaf: its frame belongs to the space and is freed with the entry.
+pub const OWNED: PageTableFlags = PageTableFlags::BIT_9;
+
+const PRESENT: u64 = PageTableFlags::PRESENT.bits();
+const HUGE: u64 = PageTableFlags::HUGE_PAGE.bits();
+/// Bits of an entry that leads to a table: the leaf alone decides.
+const TABLE: u64 = PRESENT | PageTableFlags::WRITABLE.bits() | PageTableFlags::USER_ACCESSIBLE.bits();
+/// Bits that `install` may add to a leaf of the same frame.
+const GRANTS: u64 = PageTableFlags::WRITABLE.bits()
+    | PageTableFlags::USER_ACCESSIBLE.bits()
+    | PageTableFlags::ACCESSED.bits()
+    | PageTableFlags::DIRTY.bits();
+const NO_EXECUTE: u64 = PageTableFlags::NO_EXECUTE.bits();
+
+/// A tree of page tables with its own lower half. Dropping it frees that half, owned pages included: no CPU
+/// may have it loaded then.
+pub struct PageTables {
+    root: PhysAddr,
+    frames: &'static FrameAllocator,
+}
+
+impl PageTables {
+    /// A root table with an empty lower half; `None` when memory is out.
+    pub fn new(kernel_half: &KernelHalf, frames: &'static FrameAllocator) -> Option<PageTables> {
+        let tables = PageTables { root: frames.allocate_zeroed()?.address(), frames };
+        for (index, entry) in (256..).zip(kernel_half) {
+            tables.entry(tables.root, index).store(*entry, Ordering::Relaxed);
+        }
+        Some(tables)
+    }
+
+    /// The tree that the CPU booted with, to add kernel mappings to it. It is never freed.
+    ///
+    /// # Safety
+    /// `root` is a valid root table; it and all tables below it are mapped by `frames.physmap()`, and nobody
+    /// else changes them while this value is used.
+    pub unsafe fn adopt(root: PhysAddr, frames: &'static FrameAllocator) -> ManuallyDrop<PageTables> {
+        ManuallyDrop::new(PageTables { root, frames })
+    }
+
+    /// The root table, for CR3.
+    #[inline]
+    pub fn root(&self) -> PhysAddr {
+        self.root
+    }
+
+    pub(crate) fn frames(&self) -> &'static FrameAllocator {
+        self.frames
+    }
+
+    /// [`PageTables::install`] for the usual case: writes the leaf if all its tables are there and its
+    /// entry is empty. False when there is more to do; nothing is changed then.
+    ///
+    /// It calls nothing, so the hot path of a fault keeps everything in registers.
+    #[inline]
+    #[must_use]
+    pub fn try_install(
+        &self,
+        address: VirtAddr,
+        phys: PhysAddr,
+        size: MapSize,
+        flags: PageTableFlags,
+    ) -> bool {
+        let leaf_level = leaf_level(size);
+        let mut table = self.root;
+        // Constant levels: unrolled, with constant shifts, this is half as long as a loop over the level.
+        for level in [4, 3, 2] {
+            if level <= leaf_level {
+                break;
+            }
+            let value = self.entry(table, table_index(address, level)).load(Ordering::Acquire);
+            if value & (PRESENT | HUGE) != PRESENT {
+                return false;
+            }
+            table = PhysAddr::new_truncate(value & ADDRESS_BITS);
+        }
+        let entry = self.entry(table, address.as_u64() >> size.shift());
+        entry.compare_exchange(0, leaf_entry(phys, size, flags), Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Maps `size.bytes()` from `phys`, a multiple of it, where `address` is, with the bits `flags`.
+    ///
+    /// May run on many CPUs at once; never allocates. When a leaf of the same memory is there already, what
+    /// `flags` allow is added to it. When more tables are missing than `reserve` holds, nothing is
+    /// changed. A leaf of other memory stays as it is and counts as `Already`.
+    ///
+    /// # Panics
+    /// When a table or a larger leaf is in the way: two vmas overlap, or an unmap was told the wrong hole.
+    pub fn install(
+        &self,
+        address: VirtAddr,
+        phys: PhysAddr,
+        size: MapSize,
+        flags: PageTableFlags,
+        reserve: &mut Reserve<'_>,
+    ) -> Installed {
+        let leaf_level = leaf_level(size);
+        let mut table = self.root;
+        for level in (leaf_level + 1..=4).rev() {
+            let entry = self.entry(table, table_index(address, level));
+            let mut value = entry.load(Ordering::Acquire);
+            if value & PRESENT == 0 {
+                let missing = (level - leaf_level) as usize;
+                match add_table(entry, missing, reserve) {
+                    Some(added) => value = added,
+                    None => return Installed::NeedsTables(missing),
+                }
+            }
+            if value & HUGE != 0 {
+                in_the_way(address, size);
+            }
+            table = PhysAddr::new_truncate(value & ADDRESS_BITS);
+        }
+        let entry = self.entry(table, table_index(address, leaf_level));
+        let leaf = leaf_entry(phys, size, flags);
+        match entry.compare_exchange(0, leaf, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Installed::New,
+            Err(found) => {
+                if size != MapSize::Size4K && found & HUGE == 0 {
+                    in_the_way(address, size);
+                }
+                raise(entry, found, leaf);
+                Installed::Already
+            }
+        }
+    }
+
+    /// Clears every leaf that has a byte in `range` and unlinks the tables whose whole span lies in `hole`,
+    /// which holds `range` and in which nothing else is mapped. A huge leaf across an end goes too.
+    pub fn unmap(&mut self, range: VirtRange, hole: VirtRange) -> Flush<'_> {
+        let mut flush = Flush::new(self, range);
+        let (root, last) = (flush.tables().root, 4);
+        let rest = flush.clear(root, last, 0, range, hole).err();
+        flush.set_rest(rest.and_then(|at| VirtRange::from_bounds(at, range.end().as_u64())));
+        flush
+    }
+
+    /// Sets the bits of every leaf in `range`: `owned` for those with [`OWNED`], `borrowed` for the others.
+    /// Bits without PRESENT park the former and clear the latter.
+    pub fn protect(
+        &mut self,
+        range: VirtRange,
+        owned: PageTableFlags,
+        borrowed: PageTableFlags,
+    ) -> Flush<'_> {
+        let mut changed = false;
+        self.for_each_entry(range, &mut |entry, _, level| {
+            let old = entry.load(Ordering::Relaxed);
+            let is_owned = old & OWNED.bits() != 0;
+            let flags = if is_owned { owned | OWNED } else { borrowed };
+            let kept = old & ADDRESS_BITS | if level > 1 { HUGE } else { 0 };
+            let new = match flags.contains(PageTableFlags::PRESENT) {
+                true => kept | flags.bits(),
+                false if is_owned => old & ADDRESS_BITS | OWNED.bits(),
+                false => 0,
+            };
+            // Nobody else writes here but a CPU that sets accessed or dirty bits, which nobody reads.
+            entry.store(new, Ordering::Release);
+            changed |= old & PRESENT != 0;
+        });
+        let mut flush = Flush::new(self, range);
+        flush.set_changed(changed);
+        flush
+    }
+
+    /// What the CPU would see on its way to `address`.
+    pub fn walk(&self, address: VirtAddr) -> Walk {
+        let mut walk = Walk { steps: [None; 4], leaf: None };
+        let mut table = self.root;
+        for (step, level) in walk.steps.iter_mut().zip([4, 3, 2, 1]) {
+            let index = table_index(address, level);
+            let entry = self.entry(table, index).load(Ordering::Acquire);
+            *step = Some(WalkStep { level: level as u8, index: index as u16, entry });
+            walk.leaf = decode_leaf(entry, level);
+            if walk.leaf.is_some() || entry & PRESENT == 0 {
+                break;
+            }
+            table = PhysAddr::new_truncate(entry & ADDRESS_BITS);
+        }
+        walk
+    }
+
+    /// The present leaf at `address`.
+    pub fn leaf(&self, address: VirtAddr) -> Option<Leaf> {
+        let mut table = self.root;
+        for level in [4, 3, 2, 1] {
+            let entry = self.entry(table, table_index(address, level)).load(Ordering::Acquire);
+            if level == 1 || entry & PRESENT == 0 || entry & HUGE != 0 {
+                return decode_leaf(entry, level);
+            }
+            table = PhysAddr::new_truncate(entry & ADDRESS_BITS);
+        }
+        None
+    }
+
+    /// Calls `visit` with the address and the content of every present leaf in `range`.
+    pub fn for_each_leaf(&self, range: VirtRange, visit: &mut dyn FnMut(VirtAddr, Leaf)) {
+        self.for_each_entry(range, &mut |entry, address, level| {
+            if let Some(leaf) = decode_leaf(entry.load(Ordering::Acquire), level) {
+                visit(VirtAddr::new_truncate(address), leaf);
+            }
+        });
+    }
+
+    /// Calls `visit` with every leaf in `range`, parked ones included: entry, address, level.
+    fn for_each_entry(&self, range: VirtRange, visit: &mut dyn FnMut(&AtomicU64, u64, u32)) {
+        self.visit_table(self.root, 4, 0, range, visit);
+    }
+
+    fn visit_table(
+        &self,
+        table: PhysAddr,
+        level: u32,
+        base: u64,
+        range: VirtRange,
+        visit: &mut dyn FnMut(&AtomicU64, u64, u32),
+    ) {
+        for (index, address) in entries(level, base, range) {
+            let entry = self.entry(table, index);
+            match child(entry.load(Ordering::Acquire), level) {
+                Child::Nothing => {}
+                Child::Leaf => visit(entry, address, level),
+                Child::Table(child) => self.visit_table(child, level - 1, address, range, visit),
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self, table: PhysAddr, index: u64) -> &AtomicU64 {
+        let pointer = self.frames.physmap().pointer(table).cast::<AtomicU64>();
+        // SAFETY:
+        // 1. `table` is the root or the address in a present table entry: a frame of this tree, mapped by the
+        //    window. Tables are only unlinked by `&mut self`, and freed after that.
+        // 2. `index & 511` stays inside the 4 KiB frame. All access is atomic.
+        unsafe { &*pointer.add((index & 511) as usize) }
+    }
+}
+
+impl Drop for PageTables {
+    fn drop(&mut self) {
+        let lower_half = VirtRange::from_bounds(0, crate::range::USER_END).expect("it is not empty");
+        // No CPU has these tables loaded, so nothing has to be shot down.
+        let mut rest = Some(lower_half);
+        while let Some(range) = rest {
+            rest = self.unmap(range, lower_half).skip();
+        }
+        // SAFETY: `new` allocated the root with order 0 and gave up its token; nobody uses it any more.
+        self.frames.free(unsafe { Frame::from_address(self.root, 0) });
+    }
+}
+
+impl Flush<'_> {
+    /// Clears the part of `table` (at `level`, spanning from `base`) that lies in `range`. When no more
+    /// frames can be held, returns the address to go on from.
+    fn clear(
+        &mut self,
+        table: PhysAddr,
+        level: u32,
+        base: u64,
+        range: VirtRange,
+        hole: VirtRange,
+    ) -> Result<(), u64> {
+        for (index, address) in entries(level, base, range) {
+            let entry = self.tables().entry(table, index);
+            let value = entry.load(Ordering::Acquire);
+            let freed = match child(value, level) {
+                Child::Nothing => continue,
+                Child::Leaf => value & OWNED.bits() != 0,
+                Child::Table(child) => {
+                    self.clear(child, level - 1, address, range, hole)?;
+                    if !covers(hole, address, level) {
+                        continue;
+                    }
+                    true
+                }
+            };
+            if freed && self.is_full() {
+                return Err(address);
+            }
+            self.tables().entry(table, index).store(0, Ordering::Release);
+            self.set_changed(true);
+            if freed {
+                // SAFETY: the entry held the only token of this frame (it is OWNED, or a table of this
+                // tree), allocated with order 0, and it has just been cleared.
+                let frame = unsafe { Frame::from_address(PhysAddr::new_truncate(value & ADDRESS_BITS), 0) };
+                self.hold(frame);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an entry of a table at some level leads to.
+enum Child {
+    Nothing,
+    /// A leaf, perhaps a parked one.
+    Leaf,
+    Table(PhysAddr),
+}
+
+fn child(entry: u64, level: u32) -> Child {
+    if entry == 0 {
+        Child::Nothing
+    } else if level == 1 || entry & HUGE != 0 {
+        Child::Leaf
+    } else {
+        Child::Table(PhysAddr::new_truncate(entry & ADDRESS_BITS))
+    }
+}
+
+/// The entries of a table at `level`, spanning from `base`, that `range` touches: index and first address.
+fn entries(level: u32, base: u64, range: VirtRange) -> impl Iterator<Item = (u64, u64)> {
+    let shift = entry_shift(level);
+    let first = range.start().as_u64().saturating_sub(base) >> shift;
+    let last = ((range.end().as_u64() - 1).saturating_sub(base) >> shift).min(511);
+    (first..=last).map(move |index| (index, base + (index << shift)))
+}
+
+/// Does `hole` cover all that a program can map through the entry at `address` of a table at `level`?
+fn covers(hole: VirtRange, address: u64, level: u32) -> bool {
+    let end = (address + (1 << entry_shift(level))).min(crate::range::USER_END);
+    hole.start().as_u64() <= address && end <= hole.end().as_u64()
+}
+
+#[inline]
+fn leaf_entry(phys: PhysAddr, size: MapSize, flags: PageTableFlags) -> u64 {
+    phys.as_u64() | flags.bits() | if size == MapSize::Size4K { 0 } else { HUGE }
+}
+
+/// Puts a table from the reserve into an empty entry; the entry's value, which may be somebody else's
+/// table. `None` when the reserve is short of the `missing` tables.
+fn add_table(entry: &AtomicU64, missing: usize, reserve: &mut Reserve<'_>) -> Option<u64> {
+    if reserve.count() < missing {
+        return None;
+    }
+    let frame = reserve.take()?;
+    let value = frame.address().as_u64() | TABLE;
+    match entry.compare_exchange(0, value, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Some(value),
+        Err(found) => {
+            reserve.put(frame);
+            Some(found)
+        }
+    }
+}
+
+/// Adds what `leaf` allows to an entry that maps the same memory.
+fn raise(entry: &AtomicU64, mut found: u64, leaf: u64) {
+    while found & PRESENT != 0 && (found ^ leaf) & ADDRESS_BITS == 0 {
+        let raised = (found | leaf & GRANTS) & !(NO_EXECUTE & !leaf);
+        if raised == found {
+            return;
+        }
+        match entry.compare_exchange(found, raised, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(now) => found = now,
+        }
+    }
+}
+
+#[cold]
+fn in_the_way(address: VirtAddr, size: MapSize) -> ! {
+    panic!("something of another size is in the way of a {size} entry at {address:#x}: two vmas overlap");
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! What a program has mapped: vmas, and the sorted set of them.
+//!
+//! The set is a sorted `Vec`: the fault path finds its vma by the index of the last hit or a binary search
+//! over one block of memory, and the search for free addresses runs through it in order. (A `BTreeMap`
+//! would spend more on one lookup than a whole fault may; the price is that an insertion moves the vmas
+//! above it.)
+
+use crate::pager::{PageSource, Pager, Prot, Refusal, Sharing};
+use crate::range::{MapSize, VirtRange};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bitflags::bitflags;
+use core::fmt;
+use core::ops::Range;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use x86_64::VirtAddr;
+
+/// The most vmas of one space (Linux's vm.max_map_count).
+pub const MAX_VMAS: usize = 65530;
+
+/// Kept free below a stack, so that running over its end faults (Linux's stack_guard_gap of 256 pages).
+pub const STACK_GUARD_BYTES: u64 = 1 << 20;
+
+bitflags! {
+    /// Marks of a vma.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct VmaFlags: u8 {
+        /// A stack: a fault below it grows it.
+        const GROWS_DOWN = 1;
+        /// Not inherited by a child (MADV_DONTFORK).
+        const DONT_FORK = 2;
+    }
+}
+
+/// What shows in a vma.
+#[derive(Clone)]
+pub enum Backing {
+    /// Zeros until written.
+    Anonymous,
+    /// A file, copied page by page when written.
+    Private(Arc<dyn PageSource>),
+    /// A device, mapped in entries of its granule.
+    Device(Arc<dyn Pager>),
+}
+
+impl Backing {
+    /// The size of every entry of a mapping of it.
+    pub fn granule(&self) -> MapSize {
+        match self {
+            Backing::Anonymous | Backing::Private(_) => MapSize::Size4K,
+            Backing::Device(pager) => pager.granule(),
+        }
+    }
+}
+
+impl fmt::Debug for Backing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backing::Anonymous => "Anonymous",
+            Backing::Private(_) => "Private",
+            Backing::Device(_) => "Device",
+        })
+    }
+}
+
+/// One mapping.
+#[derive(Clone, Debug)]
+pub struct Vma {
+    /// Its addresses, in whole granules.
+    pub range: VirtRange,
+    /// The object's byte that `range.start()` shows; 0 for anonymous memory.
+    pub offset_bytes: u64,
+    /// What shows in it.
+    pub backing: Backing,
+    /// What /proc/self/maps shows for anonymous memory, such as `[stack]`; may be empty.
+    pub name: &'static str,
+    /// The size of its entries.
+    pub granule: MapSize,
+    /// What the program may do.
+    pub prot: Prot,
+    /// What `mprotect` may ever allow.
+    pub max_prot: Prot,
+    /// Shared or private.
+    pub sharing: Sharing,
+    /// Marks.
+    pub flags: VmaFlags,
+}
+
+impl Vma {
+    /// The object's byte that `address`, which is inside, shows.
+    pub fn offset_of(&self, address: VirtAddr) -> u64 {
+        self.offset_bytes + (address - self.range.start())
+    }
+
+    /// Would a cut at `address` go through one of its entries?
+    fn check_cut(&self, what: &'static str, address: VirtAddr) -> Result<(), Refusal> {
+        let inside = self.range.start() < address && address < self.range.end();
+        if inside && !self.granule.divides(address.as_u64()) {
+            return Err(Refusal::Misaligned { what, value: address.as_u64(), align: self.granule });
+        }
+        Ok(())
+    }
+
+    /// Keeps what is below `address`, which is inside, and returns the rest.
+    fn split_off(&mut self, address: VirtAddr) -> Vma {
+        let mut upper = self.clone();
+        upper.range = between(address, self.range.end());
+        if !matches!(self.backing, Backing::Anonymous) {
+            upper.offset_bytes = self.offset_of(address);
+        }
+        self.range = between(self.range.start(), address);
+        upper
+    }
+
+    /// Could `upper`, which begins where this ends, be part of it? Only anonymous memory is joined.
+    fn continues_in(&self, upper: &Vma) -> bool {
+        matches!((&self.backing, &upper.backing), (Backing::Anonymous, Backing::Anonymous))
+            && self.range.end() == upper.range.start()
+            && (self.prot, self.max_prot, self.sharing) == (upper.prot, upper.max_prot, upper.sharing)
+            && (self.flags, self.name) == (upper.flags, upper.name)
+    }
+
+    /// The lowest address that other mappings should keep away from: a stack wants room below it.
+    pub(crate) fn start_with_guard(&self) -> u64 {
+        let guard = if self.flags.contains(VmaFlags::GROWS_DOWN) { STACK_GUARD_BYTES } else { 0 };
+        self.range.start().as_u64().saturating_sub(guard)
+    }
+}
+
+/// The vmas of a space: sorted, disjoint.
+pub struct VmaSet {
+    vmas: Vec<Vma>,
+    /// Where the last fault found its vma; only a hint.
+    last_hit: AtomicUsize,
+}
+
+impl VmaSet {
+    /// No vma.
+    pub const fn new() -> VmaSet {
+        VmaSet { vmas: Vec::new(), last_hit: AtomicUsize::new(0) }
+    }
+
+    /// The vma that holds `address`.
+    #[inline]
+    pub fn find(&self, address: VirtAddr) -> Option<&Vma> {
+        match self.vmas.get(self.last_hit.load(Ordering::Relaxed)) {
+            Some(vma) if vma.range.holds(address) => Some(vma),
+            _ => self.search(address),
+        }
+    }
+
+    #[cold]
+    fn search(&self, address: VirtAddr) -> Option<&Vma> {
+        let index = self.first_behind(address);
+        let vma = self.vmas.get(index).filter(|vma| vma.range.holds(address))?;
+        self.last_hit.store(index, Ordering::Relaxed);
+        Some(vma)
+    }
+
+    /// All of them, by address.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Vma> {
+        self.vmas.iter()
+    }
+
+    /// Those that share a byte with `range`, by address.
+    pub fn overlapping(&self, range: VirtRange) -> impl Iterator<Item = &Vma> {
+        self.vmas[self.indices(range)].iter()
+    }
+
+    /// The lowest vma that ends above `address`.
+    pub fn at_or_above(&self, address: VirtAddr) -> Option<&Vma> {
+        self.vmas.get(self.first_behind(address))
+    }
+
+    /// The highest vma that ends at or below `address`.
+    pub fn below(&self, address: VirtAddr) -> Option<&Vma> {
+        self.vmas.get(self.first_behind(address).checked_sub(1)?)
+    }
+
+    /// The widest range around `range`, in which nothing is mapped, that holds no other vma.
+    pub fn hole_around(&self, range: VirtRange) -> VirtRange {
+        let floor = self.below(range.start()).map_or(VirtAddr::zero(), |vma| vma.range.end());
+        let ceiling = self.at_or_above(range.start()).map(|vma| vma.range.start());
+        between(floor, ceiling.unwrap_or(VirtAddr::new_truncate(crate::range::USER_END)))
+    }
+
+    /// Is every page of `range` mapped? `NotMapped` names the first that is not.
+    pub fn check_mapped(&self, range: VirtRange) -> Result<(), Refusal> {
+        let mut expected = range.start();
+        for vma in self.overlapping(range) {
+            if vma.range.start() > expected {
+                break;
+            }
+            expected = vma.range.end();
+        }
+        if expected < range.end() { Err(Refusal::NotMapped { address: expected }) } else { Ok(()) }
+    }
+
+    /// Refuses when a cut at either end of `range` would go through an entry of a vma that `changes`.
+    pub fn check_cuts(&self, range: VirtRange, changes: impl Fn(&Vma) -> bool) -> Result<(), Refusal> {
+        for vma in self.overlapping(range).filter(|vma| changes(vma)) {
+            vma.check_cut("address", range.start())?;
+            vma.check_cut("end", range.end())?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for two more vmas, the most that one operation adds, so that it cannot fail half way.
+    pub fn prepare(&mut self) -> Result<(), Refusal> {
+        if self.vmas.len() + 2 > MAX_VMAS {
+            return Err(Refusal::NoMemory);
+        }
+        self.vmas.try_reserve(2).map_err(|_| Refusal::NoMemory)
+    }
+
+    /// Adds a vma where nothing is mapped, and joins it with its neighbours where they are alike.
+    pub fn insert(&mut self, vma: Vma) {
+        let index = self.first_behind(vma.range.start());
+        debug_assert!(self.vmas.get(index).is_none_or(|next| vma.range.end() <= next.range.start()));
+        self.vmas.insert(index, vma);
+        self.join(index..index + 1);
+    }
+
+    /// Forgets what is mapped in `range`; vmas across its ends are cut.
+    pub fn remove(&mut self, range: VirtRange) {
+        let inside = self.isolate(range, |_| true);
+        self.vmas.drain(inside);
+    }
+
+    /// Changes the vmas in `range` that `differs` picks; those of them across its ends are cut.
+    pub fn update(&mut self, range: VirtRange, differs: impl Fn(&Vma) -> bool, change: impl Fn(&mut Vma)) {
+        let touched = self.isolate(range, &differs);
+        self.vmas[touched.clone()].iter_mut().filter(|vma| differs(vma)).for_each(change);
+        self.join(touched);
+    }
+
+    /// Moves the start of the vma that begins at `start` down to `new_start`; nothing is mapped between.
+    pub fn grow_down(&mut self, start: VirtAddr, new_start: VirtAddr) {
+        let index = self.first_behind(start);
+        if let Some(vma) = self.vmas.get_mut(index).filter(|vma| vma.range.start() == start) {
+            vma.range = between(new_start, vma.range.end());
+        }
+    }
+
+    /// The highest free place for `len_bytes` in `[low, high)`, at a multiple of `align`, clear of the guards
+    /// below stacks.
+    pub fn find_gap(&self, low: u64, high: u64, len_bytes: u64, align: MapSize) -> Option<VirtRange> {
+        let mut ceiling = high;
+        let below_high = self.indices(VirtRange::from_bounds(0, high)?).end;
+        for vma in self.vmas[..below_high].iter().rev() {
+            let floor = vma.range.end().as_u64().max(low);
+            if let Some(found) = fit(floor, ceiling, len_bytes, align) {
+                return Some(found);
+            }
+            ceiling = ceiling.min(vma.start_with_guard());
+            if ceiling <= low {
+                return None;
+            }
+        }
+        fit(low, ceiling, len_bytes, align)
+    }
+
+    /// Is all of `range` free, and clear of the guard of a stack above it?
+    pub fn is_free(&self, range: VirtRange) -> bool {
+        self.at_or_above(range.start()).is_none_or(|vma| range.end().as_u64() <= vma.start_with_guard())
+    }
+
+    /// Cuts the vmas at the ends of `range`, if they are `wanted`; the indices of all in the range.
+    fn isolate(&mut self, range: VirtRange, wanted: impl Fn(&Vma) -> bool) -> Range<usize> {
+        for address in [range.start(), range.end()] {
+            let index = self.first_behind(address);
+            let across = |vma: &&mut Vma| vma.range.start() < address && wanted(vma);
+            if let Some(vma) = self.vmas.get_mut(index).filter(across) {
+                let upper = vma.split_off(address);
+                self.vmas.insert(index + 1, upper);
+            }
+        }
+        self.indices(range)
+    }
+
+    /// Joins alike vmas from the one below `changed` to the one above it.
+    fn join(&mut self, changed: Range<usize>) {
+        for index in (changed.start.saturating_sub(1)..changed.end).rev() {
+            if let [lower, upper, ..] = &self.vmas[index..]
+                && lower.continues_in(upper)
+            {
+                let end = self.vmas.remove(index + 1).range.end();
+                let lower = &mut self.vmas[index];
+                lower.range = between(lower.range.start(), end);
+            }
+        }
+    }
+
+    fn indices(&self, range: VirtRange) -> Range<usize> {
+        let first = self.first_behind(range.start());
+        let count = self.vmas[first..].partition_point(|vma| vma.range.start() < range.end());
+        first..first + count
+    }
+
+    /// The index of the lowest vma that ends above `address`.
+    fn first_behind(&self, address: VirtAddr) -> usize {
+        self.vmas.partition_point(|vma| vma.range.end() <= address)
+    }
+}
+
+impl Default for VmaSet {
+    fn default() -> VmaSet {
+        VmaSet::new()
+    }
+}
+
+/// The highest multiple of `align` in `[floor, ceiling)` with room for `len_bytes`.
+fn fit(floor: u64, ceiling: u64, len_bytes: u64, align: MapSize) -> Option<VirtRange> {
+    let start = ceiling.checked_sub(len_bytes)? & !(align.bytes() - 1);
+    if start >= floor { VirtRange::new(start, len_bytes) } else { None }
+}
+
+fn between(start: VirtAddr, end: VirtAddr) -> VirtRange {
+    VirtRange::from_bounds(start.as_u64(), end.as_u64()).expect("parts of a vma are ranges")
+}
+
+#[cfg(test)]
+mod tests;

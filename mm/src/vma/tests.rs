@@ -1,0 +1,121 @@
+use super::*;
+use crate::fake::{FakeDevice, RW};
+use crate::range::{PAGE_SIZE, USER_END};
+use std::vec::Vec;
+
+fn range(start: u64, end: u64) -> VirtRange {
+    VirtRange::from_bounds(start * PAGE_SIZE, end * PAGE_SIZE).expect("a range of the test")
+}
+
+fn vma(start: u64, end: u64, backing: Backing) -> Vma {
+    Vma {
+        range: range(start, end),
+        offset_bytes: 0,
+        granule: backing.granule(),
+        backing,
+        name: "",
+        prot: RW,
+        max_prot: Prot::all(),
+        sharing: Sharing::Shared,
+        flags: VmaFlags::empty(),
+    }
+}
+
+fn anonymous(ranges: &[(u64, u64)]) -> VmaSet {
+    let mut set = VmaSet::new();
+    ranges.iter().for_each(|&(start, end)| set.insert(vma(start, end, Backing::Anonymous)));
+    set
+}
+
+fn pages(set: &VmaSet) -> Vec<(u64, u64)> {
+    set.iter().map(|v| (v.range.start().as_u64() / PAGE_SIZE, v.range.end().as_u64() / PAGE_SIZE)).collect()
+}
+
+#[test]
+fn alike_anonymous_neighbours_are_joined_and_others_are_not() {
+    let mut set = anonymous(&[(10, 20), (30, 40), (20, 30)]);
+    assert_eq!(pages(&set), [(10, 40)]);
+    set.insert(Vma { prot: Prot::READ, ..vma(40, 50, Backing::Anonymous) });
+    set.insert(Vma { name: "[stack]", ..vma(5, 10, Backing::Anonymous) });
+    let device = FakeDevice::new(MapSize::Size4K);
+    set.insert(vma(50, 51, Backing::Device(device.clone())));
+    set.insert(vma(51, 52, Backing::Device(device)));
+    assert_eq!(pages(&set), [(5, 10), (10, 40), (40, 50), (50, 51), (51, 52)]);
+    set.update(range(40, 50), |vma| vma.prot != RW, |vma| vma.prot = RW);
+    assert_eq!(pages(&set), [(5, 10), (10, 50), (50, 51), (51, 52)]);
+}
+
+#[test]
+fn removing_the_middle_cuts_and_moves_the_offset() {
+    let mut set = VmaSet::new();
+    let device = FakeDevice::new(MapSize::Size4K);
+    set.insert(Vma { offset_bytes: 0x8000, ..vma(10, 20, Backing::Device(device)) });
+    set.remove(range(12, 15));
+    assert_eq!(pages(&set), [(10, 12), (15, 20)]);
+    assert_eq!(set.iter().map(|vma| vma.offset_bytes).collect::<Vec<_>>(), [0x8000, 0x8000 + 5 * PAGE_SIZE]);
+}
+
+#[test]
+fn find_is_right_whatever_the_last_hit_was() {
+    let mut set = anonymous(&[(10, 20), (30, 40)]);
+    let find = |set: &VmaSet, page: u64| {
+        set.find(VirtAddr::new(page * PAGE_SIZE)).map(|vma| vma.range.start().as_u64() / PAGE_SIZE)
+    };
+    for page in [10, 19, 20, 30, 9, 39, 40, 15] {
+        let expected =
+            if (10..20).contains(&page) { Some(10) } else { (30..40).contains(&page).then_some(30) };
+        assert_eq!(find(&set, page), expected, "page {page}");
+    }
+    set.remove(range(10, 20));
+    assert_eq!((find(&set, 15), find(&set, 35)), (None, Some(30)));
+}
+
+#[test]
+fn a_hole_is_the_widest_range_without_a_vma() {
+    let mut set = anonymous(&[(10, 20), (30, 40)]);
+    assert_eq!(set.hole_around(range(22, 23)), range(20, 30));
+    set.remove(range(35, 40));
+    assert_eq!(set.hole_around(range(35, 40)), range(35, USER_END / PAGE_SIZE));
+    set.remove(range(10, 15));
+    assert_eq!(set.hole_around(range(10, 15)), range(0, 15));
+}
+
+#[test]
+fn gaps_are_searched_from_the_top_and_aligned() {
+    let set = anonymous(&[(0x1000, 0x1300), (0x1500, 0x1600)]);
+    let gap = |len: u64, align| {
+        set.find_gap(0x800 * PAGE_SIZE, 0x1600 * PAGE_SIZE, len * PAGE_SIZE, align)
+            .map(|range| range.start().as_u64() / PAGE_SIZE)
+    };
+    assert_eq!(gap(0x100, MapSize::Size4K), Some(0x1400));
+    assert_eq!(gap(0x200, MapSize::Size4K), Some(0x1300));
+    assert_eq!(gap(0x200, MapSize::Size2M), Some(0xe00));
+    assert_eq!(gap(0x201, MapSize::Size4K), Some(0xdff));
+    assert_eq!(gap(0x800, MapSize::Size2M), Some(0x800));
+    assert_eq!(gap(0x801, MapSize::Size4K), None);
+    let above = set.find_gap(0x1380 * PAGE_SIZE, 0x1500 * PAGE_SIZE, 0x181 * PAGE_SIZE, MapSize::Size4K);
+    assert_eq!(above, None, "a gap that begins below the lowest address is cut there");
+}
+
+#[test]
+fn the_guard_below_a_stack_stays_free() {
+    let mut set = VmaSet::new();
+    set.insert(Vma { flags: VmaFlags::GROWS_DOWN, ..vma(0x2000, 0x2010, Backing::Anonymous) });
+    let found = set.find_gap(0, 0x2010 * PAGE_SIZE, PAGE_SIZE, MapSize::Size4K).expect("there is room");
+    assert_eq!(found, range(0x1eff, 0x1f00));
+    assert!(set.is_free(range(0x1e00, 0x1f00)));
+    assert!(!set.is_free(range(0x1e00, 0x1f01)));
+}
+
+#[test]
+fn a_cut_through_an_entry_is_refused_by_name_and_value() {
+    let mut set = VmaSet::new();
+    set.insert(vma(0x200, 0x600, Backing::Device(FakeDevice::new(MapSize::Size2M))));
+    assert_eq!(set.check_cuts(range(0x400, 0x600), |_| true), Ok(()));
+    assert_eq!(set.check_cuts(range(0x100, 0x700), |_| true), Ok(()));
+    let refused =
+        |what, page: u64| Err(Refusal::Misaligned { what, value: page * PAGE_SIZE, align: MapSize::Size2M });
+    assert_eq!(set.check_cuts(range(0x300, 0x600), |_| true), refused("address", 0x300));
+    assert_eq!(set.check_cuts(range(0x400, 0x401), |_| true), refused("end", 0x401));
+    assert_eq!(set.check_cuts(range(0x300, 0x301), |_| false), Ok(()));
+}
