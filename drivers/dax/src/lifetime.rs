@@ -1,0 +1,196 @@
+//! Whether a device is alive, and the wait that makes it certain that nobody still believes so.
+//!
+//! Every use of a device's memory that must not outlive the device (the writing of a page-table entry
+//! above all) is a *section*: it runs with this CPU's epoch participant pinned, checks the state inside,
+//! and neither allocates, waits, locks, prints nor touches user memory. The protocol of a kill:
+//!
+//! 1. The alive bit is cleared. A section that begins from here on sees that and does nothing.
+//! 2. A grace period is waited out, with no lock held and no pin of our own: every section that began
+//!    before step 1, and so may have seen the device alive, has ended. (A section publishes its pin, then
+//!    a full fence, then reads the state; the killer clears the state, then a full fence, then reads the
+//!    pins. One of the two sees the other.)
+//! 3. The caller unmaps the device everywhere, waits for the shootdowns, and gives the range back. Nothing
+//!    can write a new entry meanwhile: that takes a section that saw the device alive.
+//!
+//! The grace period is crossbeam-epoch's: a deferred closure runs once every participant that was pinned
+//! when it was deferred has unpinned. Closures run on whichever CPU happens to collect, in its fault path
+//! if need be: ours is one atomic maximum and frees nothing.
+//!
+//! `enable` begins a new *generation*. Descriptors and vmas remember theirs, and a section checks "alive
+//! in my generation": what was mapped before a kill stays dead for ever (house rule: ENXIO, SIGBUS).
+
+use core::fmt;
+// The atomics and the fence of the protocol enter here only: a loom model swaps this line.
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use crossbeam_epoch::Guard;
+
+pub use crossbeam_epoch::{Collector, LocalHandle};
+
+/// What the kernel supplies: one epoch participant per CPU.
+///
+/// The kernel owns one [`Collector`] and keeps a [`LocalHandle`] of it in each CPU's own data.
+pub trait Epoch: Send + Sync {
+    /// Runs `section` once, with this CPU's participant pinned.
+    ///
+    /// Interrupts are off from before the pin to behind the unpin: `pin` is not re-entrant, and a section
+    /// that was preempted would hold up every kill. May be nested. Not for NMI or machine-check handlers.
+    fn pinned(&self, section: &mut dyn FnMut(&Guard));
+
+    /// Is this CPU inside [`Epoch::pinned`]? A waiter that is would wait for itself.
+    fn is_pinned(&self) -> bool;
+
+    /// Passes time between two turns of a grace period, outside any section, with interrupts on: yields
+    /// to other tasks, or just calls `spin_loop`.
+    fn relax(&self);
+
+    /// The counters that grace periods of this collector share.
+    fn grace_periods(&self) -> &'static GracePeriods;
+}
+
+/// Counts grace periods, so that the closure that ends one owns nothing that it would have to free.
+///
+/// A period is numbered when it is asked for. When number `n` has ended, so has every lower one: it was
+/// asked for earlier, so all that it waits for, `n` waited for as well.
+#[derive(Debug, Default)]
+pub struct GracePeriods {
+    requested: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl GracePeriods {
+    /// No period asked for yet.
+    pub const fn new() -> GracePeriods {
+        GracePeriods { requested: AtomicU64::new(0), ended: AtomicU64::new(0) }
+    }
+
+    /// How many grace periods were asked for so far.
+    pub fn requested(&self) -> u64 {
+        self.requested.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits until every section that is running now has ended, and returns how many turns that took.
+///
+/// A turn moves the epoch by at most one step: without sections in the way three turns are enough, and
+/// each section in the way costs turns only while it runs. Allocates (crossbeam's bag). Fails with
+/// [`LifetimeError::PinHeld`] when this CPU is in a section itself.
+pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
+    if epoch.is_pinned() {
+        return Err(LifetimeError::PinHeld);
+    }
+    let periods = epoch.grace_periods();
+    let number = periods.requested.fetch_add(1, Ordering::SeqCst) + 1;
+    fence(Ordering::SeqCst);
+    // Deferred and flushed in one section: the bag belongs to this CPU, and we may go on on another.
+    epoch.pinned(&mut |guard| {
+        guard.defer(move || periods.ended.fetch_max(number, Ordering::Release));
+        guard.flush();
+    });
+    let mut turns = 1;
+    while periods.ended.load(Ordering::Acquire) < number {
+        epoch.relax();
+        epoch.pinned(&mut |guard| guard.flush());
+        turns += 1;
+    }
+    Ok(turns)
+}
+
+/// Names one life of a device: from an `enable` to the next kill.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Generation(u64);
+
+const ALIVE: u64 = 1;
+const RETIRED: u64 = 2;
+const ONE_GENERATION: u64 = 4;
+
+/// Alive, dead or retired, and in which generation. Born dead.
+#[derive(Debug, Default)]
+pub struct Lifetime {
+    /// Generation times 4, plus `ALIVE` or `RETIRED` (never both). A [`Generation`] is the whole word of
+    /// a live state, so that a section checks it with one comparison.
+    state: AtomicU64,
+}
+
+impl Lifetime {
+    /// Dead, before the first generation.
+    pub const fn new() -> Lifetime {
+        Lifetime { state: AtomicU64::new(0) }
+    }
+
+    /// The generation, when alive.
+    pub fn generation(&self) -> Option<Generation> {
+        let state = self.state.load(Ordering::Acquire);
+        (state & ALIVE != 0).then_some(Generation(state))
+    }
+
+    /// Is this generation alive? Certain only inside a section; elsewhere it may end at any moment.
+    pub fn alive(&self, generation: Generation) -> bool {
+        self.state.load(Ordering::Acquire) == generation.0
+    }
+
+    /// Begins a new generation. Fails when alive or retired.
+    pub fn enable(&self) -> Result<Generation, LifetimeError> {
+        let change = |state: u64| match state & (ALIVE | RETIRED) {
+            0 => Some(state + ONE_GENERATION + ALIVE),
+            _ => None,
+        };
+        let before = self.update(change)?;
+        Ok(Generation(before + ONE_GENERATION + ALIVE))
+    }
+
+    /// Ends the generation: when this returns, no section that saw it alive runs any more, and none
+    /// will. Returns the turns that the grace period took (see [`synchronize`]).
+    ///
+    /// Waits: the caller holds no lock. Fails, and changes nothing, when this CPU is in a section or when
+    /// the device is not alive; somebody else's kill may then still be waiting.
+    pub fn kill(&self, epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
+        if epoch.is_pinned() {
+            return Err(LifetimeError::PinHeld);
+        }
+        self.update(|state| (state & ALIVE != 0).then_some(state & !ALIVE))?;
+        synchronize(epoch)
+    }
+
+    /// Ends a dead device for good: no `enable` will revive it. Fails when alive or retired already.
+    pub fn retire(&self) -> Result<(), LifetimeError> {
+        self.update(|state| (state & (ALIVE | RETIRED) == 0).then_some(state | RETIRED)).map(|_| ())
+    }
+
+    /// Moves the state where `change` says, or names the state that it refused. Returns the old state.
+    fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, LifetimeError> {
+        self.state.fetch_update(Ordering::SeqCst, Ordering::Acquire, change).map_err(|state| {
+            match state & (ALIVE | RETIRED) {
+                ALIVE => LifetimeError::Alive,
+                0 => LifetimeError::Dead,
+                _ => LifetimeError::Retired,
+            }
+        })
+    }
+}
+
+/// Why a change of a device's state was refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LifetimeError {
+    /// A wait was asked for inside a section of this CPU: it would wait for itself.
+    PinHeld,
+    /// It is alive.
+    Alive,
+    /// It is disabled.
+    Dead,
+    /// It was destroyed and never comes back.
+    Retired,
+}
+
+impl fmt::Display for LifetimeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            LifetimeError::PinHeld => "cannot be waited for inside a pinned section: unpin first",
+            LifetimeError::Alive => "is enabled: disable it first",
+            LifetimeError::Dead => "is disabled",
+            LifetimeError::Retired => "was destroyed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
