@@ -1,0 +1,138 @@
+# From the hypervisor's first instruction (PVH: 32-bit protected mode, paging off, flat segments,
+# ebx = physical address of hvm_start_info; Xen's misc/pvh) to `kernel_main(start_info)` in the higher half.
+#
+# The tables made here live for a few hundred microseconds: the first 4 GiB, readable and writable, at 0, at the
+# physmap's base and (the first GiB of it) at the kernel's base. kernel/arch/paging builds the real ones.
+
+    .set KERNEL_BASE, 0xffffffff80000000
+
+# Where QEMU and Xen look for the entry point: type 18 is XEN_ELFNOTE_PHYS32_ENTRY. An 8-byte descriptor, for QEMU
+# reads as many bytes as the ELF class has.
+    .section .note.Xen, "a", @note
+    .align 4
+    .long 4                                 # length of the name
+    .long 8                                 # length of the descriptor
+    .long 18
+    .asciz "Xen"
+    .quad pvh_start - KERNEL_BASE
+
+    .section .boot.text, "ax"
+    .code32
+    .global pvh_start
+pvh_start:
+    cld
+    mov esi, ebx                            # cpuid clobbers ebx: keep start_info
+
+    # Without long mode there is nobody to tell but the debug port and no way on.
+    mov eax, 0x80000000
+    cpuid
+    cmp eax, 0x80000001
+    jb no_long_mode
+    mov eax, 0x80000001
+    cpuid
+    bt edx, 29
+    jnc no_long_mode
+    mov edi, edx                            # bit 20: NX
+
+    # 2048 entries of 2 MiB in four page directories: present, writable, huge.
+    mov ebx, offset boot_pd - KERNEL_BASE
+    mov eax, 0x83
+    mov ecx, 2048
+1:  mov [ebx], eax
+    add eax, 0x200000
+    add ebx, 8
+    dec ecx
+    jnz 1b
+
+    mov ebx, offset boot_pdpt - KERNEL_BASE
+    mov eax, offset boot_pd - KERNEL_BASE + 3
+    mov ecx, 4
+2:  mov [ebx], eax
+    add eax, 0x1000
+    add ebx, 8
+    dec ecx
+    jnz 2b
+
+    # -2 GiB: entry 510 of the last page-directory-pointer table.
+    mov dword ptr [boot_pdpt_kernel - KERNEL_BASE + 510 * 8], offset boot_pd - KERNEL_BASE + 3
+    mov eax, offset boot_pdpt - KERNEL_BASE + 3
+    mov dword ptr [boot_pml4 - KERNEL_BASE], eax
+    mov dword ptr [boot_pml4 - KERNEL_BASE + 256 * 8], eax
+    mov dword ptr [boot_pml4 - KERNEL_BASE + 511 * 8], offset boot_pdpt_kernel - KERNEL_BASE + 3
+
+    mov eax, cr4
+    or eax, 0x20                            # PAE
+    mov cr4, eax
+    mov eax, offset boot_pml4 - KERNEL_BASE
+    mov cr3, eax
+    mov ecx, 0xc0000080                     # EFER
+    rdmsr
+    or eax, 0x100                           # LME
+    bt edi, 20
+    jnc 3f
+    or eax, 0x800                           # NXE
+3:  wrmsr
+    mov eax, cr0
+    or eax, 0x80010001                      # PG, WP, PE
+    mov cr0, eax
+    lgdt [boot_gdt_pointer - KERNEL_BASE]
+    # A far jump in bytes: the assembler's Intel syntax has no spelling for it in 32-bit code.
+    .byte 0xea
+    .long long_mode - KERNEL_BASE
+    .word 8
+
+no_long_mode:
+    mov esi, offset no_long_mode_text - KERNEL_BASE
+4:  lodsb
+    test al, al
+    jz 5f
+    mov dx, 0x3f8
+    out dx, al
+    jmp 4b
+5:  mov al, 0x31
+    out 0xf4, al                            # isa-debug-exit, where there is one
+    cli
+    hlt
+    jmp 5b
+
+    .code64
+long_mode:
+    movabs rax, offset high_half
+    jmp rax
+
+    .section .text.high_half, "ax"
+high_half:
+    xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov ss, eax
+    mov fs, eax
+    mov gs, eax
+    lea rsp, [rip + boot_stack_top]
+    xor ebp, ebp                            # ends backtraces
+    mov edi, esi                            # kernel_main(start_info): upper half of rdi is cleared
+    call kernel_main
+    ud2
+
+    .section .rodata.boot, "a"
+no_long_mode_text:
+    .asciz "<0>[    0.000000] daxite: this CPU has no 64-bit mode\n"
+    .align 8
+boot_gdt:
+    .quad 0
+    .quad 0x00af9a000000ffff                # 64-bit code, ring 0
+boot_gdt_pointer:
+    .word 15
+    .long boot_gdt - KERNEL_BASE
+
+    .section .bss.boot, "aw", @nobits
+    .align 4096
+boot_pml4:          .skip 4096
+boot_pdpt:          .skip 4096
+boot_pdpt_kernel:   .skip 4096
+boot_pd:            .skip 4 * 4096
+    # The page below the stack is a guard once the kernel's own tables are loaded.
+    .global boot_stack_guard
+boot_stack_guard:   .skip 4096
+                    .skip 64 * 1024
+boot_stack_top:
