@@ -15,6 +15,7 @@ use crate::range::{MapSize, PAGE_SIZE, PhysRange, VirtRange};
 use crate::space::{AddressSpace, Environment, Memory};
 use crate::tables::{MAX_MISSING, OWNED, PageTables, Reserve};
 use crate::vma::{Backing, STACK_GUARD_BYTES, Vma, VmaFlags, VmaSet};
+use core::sync::atomic::Ordering;
 use x86_64::structures::paging::PageTableFlags;
 use x86_64::{PhysAddr, VirtAddr};
 
@@ -70,11 +71,13 @@ impl AddressSpace {
                     flags,
                 ) {
                     true => Installed::New,
-                    false => Installed::NeedsTables(MAX_MISSING),
+                    false => Installed::NeedsTables(MAX_MISSING as u8),
                 };
                 match pager.fault(&request(vma, address), install) {
                     Ok(Installed::NeedsTables(_)) => {}
-                    Ok(installed) => return Ok(Fault { installed, size: vma.granule, device: true }),
+                    Ok(installed) => {
+                        return Ok(self.counted(Fault { installed, size: vma.granule, device: true }));
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -91,10 +94,25 @@ impl AddressSpace {
                 && let Served::Done(fault) =
                     serve(self.environment, &memory.tables, vma, address, access, &mut reserve)?
             {
-                return Ok(fault);
+                return Ok(self.counted(fault));
             }
         }
         self.fault_exclusive(address, access, &mut reserve)
+    }
+
+    /// Counts an entry of a device that was written.
+    #[inline]
+    fn counted(&self, fault: Fault) -> Fault {
+        if fault.device && fault.installed == Installed::New {
+            self.device_entries[fault.size as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        fault
+    }
+
+    /// Entries of devices written so far, by entry size in the order of [`MapSize::ALL`]: by faults of the program
+    /// and of the kernel's copies, and in advance.
+    pub fn device_entries(&self) -> [u64; 3] {
+        self.device_entries.each_ref().map(|count| count.load(Ordering::Relaxed))
     }
 
     /// Faults in all of `range` (MAP_POPULATE, MADV_POPULATE_READ and _WRITE) and tells what that wrote. It
@@ -119,7 +137,7 @@ impl AddressSpace {
             while address < range.end() {
                 let vma = memory.vmas.find(address).ok_or(FaultError::NotMapped)?;
                 match serve(self.environment, &memory.tables, vma, address, access, &mut reserve)? {
-                    Served::Done(fault) => populated.count(fault),
+                    Served::Done(fault) => populated.count(self.counted(fault)),
                     Served::NeedsCopy => break,
                 }
                 address = address.align_down(vma.granule.bytes()) + vma.granule.bytes();
@@ -147,7 +165,7 @@ impl AddressSpace {
         }
         let vma = vmas.find(address).ok_or(FaultError::NotMapped)?;
         if let Served::Done(fault) = serve(self.environment, tables, vma, address, access, reserve)? {
-            return Ok(fault);
+            return Ok(self.counted(fault));
         }
         // Only a file's page is ever mapped in place.
         let Backing::Private(source) = &vma.backing else { return Err(FaultError::Bus) };
@@ -213,7 +231,7 @@ fn serve_device(
             tables.install(address, found.start(), size, flags, reserve)
         })?;
         match installed {
-            Installed::NeedsTables(count) => refill(reserve, count)?,
+            Installed::NeedsTables(count) => refill(reserve, count.into())?,
             _ => return Ok(Served::Done(Fault { installed, size: vma.granule, device: true })),
         }
     }
@@ -274,11 +292,12 @@ fn own_page(
     source: Option<&dyn PageSource>,
     offset_bytes: u64,
 ) -> Result<Frame, FaultError> {
-    let Some(source) = source else {
-        return frames.allocate_zeroed().ok_or(FaultError::NoMemory);
-    };
-    let mut frame = frames.allocate(0).ok_or(FaultError::NoMemory)?;
-    source.fill(offset_bytes, frames.bytes_mut(&mut frame));
+    let mut frame = frames.allocate_for_program().ok_or(FaultError::NoMemory)?;
+    let page = frames.bytes_mut(&mut frame);
+    match source {
+        Some(source) => source.fill(offset_bytes, page),
+        None => page.fill(0),
+    }
     Ok(frame)
 }
 
@@ -306,7 +325,7 @@ fn install_page(
 ) -> Result<Fault, FaultError> {
     loop {
         match tables.install(page, memory, MapSize::Size4K, flags, reserve) {
-            Installed::NeedsTables(count) => refill(reserve, count)?,
+            Installed::NeedsTables(count) => refill(reserve, count.into())?,
             installed => return Ok(new_page(installed)),
         }
     }

@@ -15,6 +15,9 @@ use x86_64::PhysAddr;
 /// The largest order: 2^18 frames, 1 GiB.
 pub const MAX_ORDER: u32 = 18;
 
+/// Frames that programs cannot have: 256 KiB for the kernel's own small needs.
+pub const KERNEL_RESERVE: u64 = 64;
+
 const ORDERS: usize = MAX_ORDER as usize + 1;
 
 /// Metadata of the first frame of a free block; the order is in the low bits.
@@ -128,6 +131,12 @@ impl FrameAllocator {
         lists.free_frames -= 1 << order;
         self.set_mark(address, ALLOCATED | order as u8);
         NonZeroU64::new(address | u64::from(order)).map(Frame)
+    }
+
+    /// One frame for a program's page or page table: none when only [`KERNEL_RESERVE`] is left, so that a program
+    /// that eats memory cannot starve the kernel that has to end it.
+    pub fn allocate_for_program(&self) -> Option<Frame> {
+        if self.free_frames() <= KERNEL_RESERVE { None } else { self.allocate(0) }
     }
 
     /// One frame of zeros.

@@ -86,6 +86,14 @@ pub enum Refusal {
         /// What it must be a multiple of.
         align: MapSize,
     },
+    /// A new mapping at a fixed address would leave a part of an old one that is not a multiple of its alignment
+    /// (ENOMEM, as Linux answers when it cannot unmap what is to be replaced).
+    CutsMapping {
+        /// Where it would be cut.
+        address: u64,
+        /// The alignment of the old mapping.
+        align: MapSize,
+    },
     /// The length is zero (EINVAL).
     ZeroLength,
     /// Offset plus length passes 2^64, or the offset's page number is out of range (EOVERFLOW).
@@ -137,6 +145,9 @@ impl fmt::Display for Refusal {
             Refusal::Misaligned { what, value, align } => {
                 write!(f, "{what} {value:#x} is not a multiple of the alignment {align}")
             }
+            Refusal::CutsMapping { address, align } => {
+                write!(f, "a mapping with entries of {align} would be cut at {address:#x}")
+            }
             Refusal::ZeroLength => write!(f, "length 0"),
             Refusal::OffsetOverflow { offset_bytes, len_bytes } => {
                 write!(f, "offset {offset_bytes:#x} plus length {len_bytes:#x} overflows")
@@ -168,7 +179,9 @@ pub enum Installed {
     /// Somebody was faster, or only the permissions were raised: the same memory is mapped now.
     Already,
     /// This many page-table frames are missing; nothing was changed.
-    NeedsTables(usize),
+    ///
+    /// At most three; a `u8`, so that the answer of a fault travels in a register.
+    NeedsTables(u8),
 }
 
 /// Why a fault could not be served. Every one ends in a signal, never in an errno.

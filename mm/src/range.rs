@@ -52,6 +52,18 @@ impl PhysRange {
         self.len
     }
 
+    /// The `len_bytes` bytes from byte `offset_bytes` of the range on; `None` when they are not all inside, or
+    /// there is none.
+    #[inline]
+    pub const fn part(self, offset_bytes: u64, len_bytes: u64) -> Option<PhysRange> {
+        match self.len.checked_sub(offset_bytes) {
+            Some(left) if left >= len_bytes && len_bytes > 0 => {
+                Some(PhysRange { start: self.start + offset_bytes, len: len_bytes })
+            }
+            _ => None,
+        }
+    }
+
     /// Do the two share a byte?
     pub const fn overlaps(self, other: PhysRange) -> bool {
         self.start < other.end() && other.start < self.end()
@@ -114,9 +126,17 @@ impl VirtRange {
         self.len
     }
 
+    /// First byte and first byte behind, as numbers: on the path of a fault `VirtAddr`'s sign extension counts.
+    #[inline]
+    pub const fn bounds(self) -> (u64, u64) {
+        (self.start, self.start + self.len)
+    }
+
     /// Is this byte inside?
+    #[inline]
     pub fn holds(self, address: VirtAddr) -> bool {
-        self.start <= address.as_u64() && address < self.end()
+        let (start, end) = self.bounds();
+        start <= address.as_u64() && address.as_u64() < end
     }
 
     /// The part that both have, if any.

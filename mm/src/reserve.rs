@@ -23,10 +23,9 @@ impl<'a> Reserve<'a> {
     #[must_use]
     pub fn fill(&mut self, count: usize) -> bool {
         while self.count < count.min(MAX_MISSING) {
-            match self.frames.allocate_zeroed() {
-                Some(frame) => self.put(frame),
-                None => return false,
-            }
+            let Some(mut frame) = self.frames.allocate_for_program() else { return false };
+            self.frames.bytes_mut(&mut frame).fill(0);
+            self.put(frame);
         }
         true
     }

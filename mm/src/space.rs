@@ -18,6 +18,7 @@ use crate::shootdown::Shootdown;
 use crate::tables::{KernelHalf, PageTables};
 use crate::vma::{Backing, Vma, VmaFlags, VmaSet};
 use crate::walk::Walk;
+use core::sync::atomic::AtomicU64;
 use x86_64::structures::paging::PageTableFlags;
 use x86_64::{PhysAddr, VirtAddr};
 
@@ -39,18 +40,9 @@ impl Environment {
     /// take a microcode assist to do it.
     #[inline]
     pub(crate) fn leaf_flags(&self, prot: Prot) -> PageTableFlags {
-        use PageTableFlags as F;
-        if prot.is_empty() {
-            return F::empty();
-        }
-        let mut flags = F::PRESENT | F::USER_ACCESSIBLE | F::ACCESSED;
-        if prot.contains(Prot::WRITE) {
-            flags |= F::WRITABLE | F::DIRTY;
-        }
-        if self.no_execute && !prot.contains(Prot::EXEC) {
-            flags |= F::NO_EXECUTE;
-        }
-        flags
+        // Looked up and not computed: every fault asks.
+        const FLAGS: [[PageTableFlags; 8]; 2] = [all_leaf_flags(false), all_leaf_flags(true)];
+        FLAGS[usize::from(self.no_execute)][usize::from(prot.bits() & 7)]
     }
 
     /// Does the CPU have entries of this size?
@@ -63,6 +55,34 @@ impl Environment {
     pub(crate) fn read_only_flags(&self, prot: Prot) -> PageTableFlags {
         self.leaf_flags(prot) - (PageTableFlags::WRITABLE | PageTableFlags::DIRTY)
     }
+}
+
+/// What `munmap` calls misaligned is another matter for `mmap`: nothing is wrong with its own arguments.
+fn cuts_mapping(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Misaligned { value, align, .. } => Refusal::CutsMapping { address: value, align },
+        other => other,
+    }
+}
+
+/// The leaf bits for every [`Prot`], by its bits.
+const fn all_leaf_flags(no_execute: bool) -> [PageTableFlags; 8] {
+    use PageTableFlags as F;
+    let mut all = [F::empty(); 8];
+    let mut bits = 1;
+    while bits < all.len() {
+        let prot = Prot::from_bits_truncate(bits as u8);
+        let mut flags = F::PRESENT.union(F::USER_ACCESSIBLE).union(F::ACCESSED);
+        if prot.contains(Prot::WRITE) {
+            flags = flags.union(F::WRITABLE).union(F::DIRTY);
+        }
+        if no_execute && !prot.contains(Prot::EXEC) {
+            flags = flags.union(F::NO_EXECUTE);
+        }
+        all[bits] = flags;
+        bits += 1;
+    }
+    all
 }
 
 /// What `mmap` is asked for.
@@ -94,6 +114,7 @@ pub struct AddressSpace {
     pub(crate) environment: &'static Environment,
     root: PhysAddr,
     layout: Layout,
+    pub(crate) device_entries: [AtomicU64; 3],
     pub(crate) memory: SpaceLock<Memory>,
 }
 
@@ -113,7 +134,8 @@ impl AddressSpace {
         let tables = PageTables::new(kernel_half, environment.frames)?;
         let (root, layout) = (tables.root(), Layout::new(random));
         let memory = SpaceLock::new(Memory { tables, vmas: VmaSet::new() });
-        Some(AddressSpace { environment, root, layout, memory })
+        let device_entries = Default::default();
+        Some(AddressSpace { environment, root, layout, device_entries, memory })
     }
 
     /// The root table, for CR3.
@@ -130,7 +152,7 @@ impl AddressSpace {
     /// where something would have been replaced.
     ///
     /// Checked in Linux's order: the offset's page, the length, the end of the object's offsets, the place,
-    /// the protection, the pager's own rules, and at last whether what is replaced may be cut.
+    /// the protection, whether what is replaced may be cut, and at last the pager's own rules.
     pub fn mmap(&self, request: &MapRequest) -> Result<VirtAddr, Refusal> {
         let &MapRequest { placement, offset_bytes, prot, max_prot, sharing, flags, name, .. } = request;
         if !MapSize::Size4K.divides(offset_bytes) {
@@ -154,10 +176,10 @@ impl AddressSpace {
         if !max_prot.contains(prot) {
             return Err(Refusal::Protection { asked: prot, allowed: max_prot });
         }
+        memory.vmas.check_cuts(range, |_| true).map_err(cuts_mapping)?;
         if let Backing::Device(pager) = &request.backing {
             pager.check_vma(&VmaRequest { range, offset_bytes, sharing })?;
         }
-        memory.vmas.check_cuts(range, |_| true)?;
         memory.vmas.prepare()?;
         self.remove(&mut memory, range);
         let backing = request.backing.clone();

@@ -135,7 +135,7 @@ impl PageTables {
                 let missing = (level - leaf_level) as usize;
                 match add_table(entry, missing, reserve) {
                     Some(added) => value = added,
-                    None => return Installed::NeedsTables(missing),
+                    None => return Installed::NeedsTables(missing as u8),
                 }
             }
             if value & HUGE != 0 {

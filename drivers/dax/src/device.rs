@@ -88,17 +88,12 @@ impl DaxDevice {
         if pages == 0 {
             return Err(DaxError::NoPages { name: self.name });
         }
-        let mut result = Err(self.refuse(LifetimeError::Dead));
-        self.epoch.pinned(&mut |_guard| {
-            if self.lifetime.generation().is_some() {
-                let run = self.operations.direct_access(page, pages);
-                result = run.ok_or(DaxError::PastEnd { name: self.name, page }).map(|run| {
-                    section(run);
-                    run.len_bytes() / PAGE_SIZE
-                });
-            }
-        });
-        result
+        let _section = self.epoch.pin();
+        self.lifetime.generation().ok_or(self.refuse(LifetimeError::Dead))?;
+        let run = self.operations.direct_access(page, pages);
+        let run = run.ok_or(DaxError::PastEnd { name: self.name, page })?;
+        section(run);
+        Ok(run.len_bytes() / PAGE_SIZE)
     }
 
     /// Makes stores to `[offset_bytes, offset_bytes + len_bytes)` durable; bytes past the end are ignored.

@@ -30,13 +30,15 @@ pub use crossbeam_epoch::{Collector, LocalHandle};
 ///
 /// The kernel owns one [`Collector`] and keeps a [`LocalHandle`] of it in each CPU's own data.
 pub trait Epoch: Send + Sync {
-    /// Runs `section` once, with this CPU's participant pinned.
+    /// Begins a section: pins this CPU's participant until the guard is dropped, which ends it.
     ///
-    /// Interrupts are off from before the pin to behind the unpin: `pin` is not re-entrant, and a section
-    /// that was preempted would hold up every kill. May be nested. Not for NMI or machine-check handlers.
-    fn pinned(&self, section: &mut dyn FnMut(&Guard));
+    /// Interrupts are off from before the pin to behind the unpin (the caller sees to it: a fault has them off
+    /// anyway), for `pin` is not re-entrant, and a section that was preempted would hold up every kill. May be
+    /// nested. Not for NMI or machine-check handlers.
+    #[must_use]
+    fn pin(&self) -> Guard;
 
-    /// Is this CPU inside [`Epoch::pinned`]? A waiter that is would wait for itself.
+    /// Is this CPU inside a section? A waiter that is would wait for itself.
     fn is_pinned(&self) -> bool;
 
     /// Passes time between two turns of a grace period, outside any section, with interrupts on: yields
@@ -82,14 +84,14 @@ pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
     let number = periods.requested.fetch_add(1, Ordering::SeqCst) + 1;
     fence(Ordering::SeqCst);
     // Deferred and flushed in one section: the bag belongs to this CPU, and we may go on on another.
-    epoch.pinned(&mut |guard| {
-        guard.defer(move || periods.ended.fetch_max(number, Ordering::Release));
-        guard.flush();
-    });
+    let guard = epoch.pin();
+    guard.defer(move || periods.ended.fetch_max(number, Ordering::Release));
+    guard.flush();
+    drop(guard);
     let mut turns = 1;
     while periods.ended.load(Ordering::Acquire) < number {
         epoch.relax();
-        epoch.pinned(&mut |guard| guard.flush());
+        epoch.pin().flush();
         turns += 1;
     }
     Ok(turns)

@@ -57,16 +57,16 @@ impl Pager for OpenDax {
         let offset_bytes = rules::fault_offset(request, align).ok_or(FaultError::Bus)?;
         // Where a `DevDax` lies never changes: only whether it still lies there is decided in the section.
         let phys = self.device.offset_to_phys(offset_bytes, align).ok_or(FaultError::Bus)?;
-        let mut result = Err(FaultError::Bus);
-        self.device.device().epoch().pinned(&mut |_guard| {
-            if self.is_alive() {
-                result = Ok(install(phys, align));
-            }
-        });
-        if result == Ok(Installed::New) {
+        let section = self.device.device().epoch().pin();
+        if !self.is_alive() {
+            return Err(FaultError::Bus);
+        }
+        let installed = install(phys, align);
+        drop(section);
+        if installed == Installed::New {
             self.device.faults().count_installed(align);
         }
-        result
+        Ok(installed)
     }
 
     fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {

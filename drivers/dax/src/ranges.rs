@@ -58,11 +58,10 @@ impl DevRanges {
         let unit = size.bytes();
         let range = self.range_at(offset_bytes)?;
         let skip = offset_bytes.checked_sub(range.offset_bytes)?;
-        let left_bytes = range.phys.len_bytes().checked_sub(skip)?;
-        if left_bytes < unit || offset_bytes & (unit - 1) != 0 {
+        if offset_bytes & (unit - 1) != 0 {
             return None;
         }
-        PhysRange::new(range.phys.start().as_u64() + skip, unit)
+        range.phys.part(skip, unit)
     }
 
     /// The longest contiguous run of at most `pages` pages that begins with page `page` (4 KiB each);

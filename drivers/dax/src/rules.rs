@@ -29,7 +29,7 @@ pub fn check_vma(vma: &VmaRequest, align: MapSize) -> Result<(), Refusal> {
 /// `None` when the window is not wholly inside the vma, or the offset passes 2^64: the answer is SIGBUS.
 pub fn fault_offset(request: &FaultRequest, granule: MapSize) -> Option<u64> {
     let vma = &request.vma;
-    let (start, end) = (vma.range.start().as_u64(), vma.range.end().as_u64());
+    let (start, end) = vma.range.bounds();
     let unit = granule.bytes();
     let address = request.address.as_u64();
     let window = address - (address & (unit - 1));

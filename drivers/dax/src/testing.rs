@@ -43,9 +43,8 @@ impl HostEpoch {
 }
 
 impl Epoch for HostEpoch {
-    fn pinned(&self, section: &mut dyn FnMut(&Guard)) {
-        let guard = self.with_handle(LocalHandle::pin);
-        section(&guard);
+    fn pin(&self) -> Guard {
+        self.with_handle(LocalHandle::pin)
     }
 
     fn is_pinned(&self) -> bool {

@@ -149,7 +149,7 @@ impl Acpi {
         // SAFETY: root is the address of a readable RSDT or XSDT whose length was checked, as the revision says.
         match unsafe { AcpiTables::from_rsdt(window, revision, root as usize) } {
             Ok(tables) => Ok(Acpi { tables, window }),
-            Err(_) => Err(TableError::Unreadable { name: name, address: root, len_bytes: 36 }),
+            Err(_) => Err(TableError::Unreadable { name, address: root, len_bytes: 36 }),
         }
     }
 

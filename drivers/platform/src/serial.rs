@@ -8,7 +8,7 @@ const COM1: u16 = 0x3f8;
 
 static UART: Mutex<Option<Uart16550<PioBackend>>> = Mutex::new(None);
 
-/// Sets COM1 up (115200 8N1). Without a UART there, [`write`] drops what it is given.
+/// Sets COM1 up (115200 8N1). Without a UART there, [`write()`] drops what it is given.
 pub fn init() {
     // SAFETY: ports 0x3f8-0x3ff are COM1's by PC convention; nobody else in this kernel touches them.
     let Ok(mut uart) = (unsafe { Uart16550::new_port(COM1) }) else { return };

@@ -285,7 +285,10 @@ fn s6_7_a_cut_below_the_granule_is_refused_and_the_mapping_is_intact() {
         let before = (vmas(&space), space.walk(start), space.walk(start + align));
         let refused = |result: Result<(), Refusal>| {
             assert!(
-                matches!(result, Err(Refusal::Misaligned { align, .. }) if align == granule),
+                matches!(
+                    result,
+                    Err(Refusal::Misaligned { align, .. } | Refusal::CutsMapping { align, .. }) if align == granule
+                ),
                 "{result:?}"
             );
         };

@@ -56,7 +56,7 @@ fn install_without_a_reserve_names_the_missing_tables_and_changes_nothing() {
         let mut reserve = Reserve::new(frames);
         assert!(reserve.fill(missing - 1));
         let result = tables.install(AT, PhysAddr::new(1 << 40), size, USER, &mut reserve);
-        assert_eq!(result, Installed::NeedsTables(missing));
+        assert_eq!(result, Installed::NeedsTables(missing as u8));
     }
     assert_eq!(frames.free_frames(), free);
     assert_eq!(tables.walk(AT).steps[1], None);

@@ -61,9 +61,10 @@ fn s3_4_a_grace_period_with_nobody_in_its_way_takes_three_turns() {
 fn s3_5_a_kill_inside_a_section_is_refused_and_changes_nothing() {
     let epoch = HostEpoch::leak();
     let (lifetime, generation) = alive();
-    let mut answers = None;
-    epoch.pinned(&mut |_| answers = Some((lifetime.kill(epoch), synchronize(epoch))));
-    assert_eq!(answers, Some((Err(LifetimeError::PinHeld), Err(LifetimeError::PinHeld))));
+    let section = epoch.pin();
+    let answers = (lifetime.kill(epoch), synchronize(epoch));
+    drop(section);
+    assert_eq!(answers, (Err(LifetimeError::PinHeld), Err(LifetimeError::PinHeld)));
     assert!(lifetime.alive(generation));
     assert!(lifetime.kill(epoch).is_ok(), "the refused kill left no pin behind");
 }
@@ -79,12 +80,12 @@ fn s3_2_a_kill_waits_for_a_section_that_began_before_it() {
         let (end, wait_end) = mpsc::channel::<()>();
         let (lifetime, section_over) = (&lifetime, &section_over);
         scope.spawn(move || {
-            epoch.pinned(&mut |_| {
-                assert!(lifetime.alive(generation));
-                began.send(()).expect("the test listens");
-                wait_end.recv().expect("the test sends");
-                section_over.store(true, Ordering::SeqCst);
-            });
+            let section = epoch.pin();
+            assert!(lifetime.alive(generation));
+            began.send(()).expect("the test listens");
+            wait_end.recv().expect("the test sends");
+            section_over.store(true, Ordering::SeqCst);
+            drop(section);
         });
         wait_began.recv().expect("the section begins");
         let killer = scope.spawn(move || {
@@ -108,13 +109,13 @@ fn a_thread_that_is_idle_or_gone_delays_no_grace_period() {
         let (park, parked) = mpsc::channel::<()>();
         let (used, wait_used) = mpsc::channel();
         scope.spawn(move || {
-            epoch.pinned(&mut |_| ());
+            drop(epoch.pin());
             used.send(()).expect("the test listens");
             // Idle: registered, not pinned, until the test is over.
             assert!(parked.recv().is_err());
         });
         wait_used.recv().expect("the thread runs");
-        scope.spawn(move || epoch.pinned(&mut |_| ())).join().expect("no panic");
+        scope.spawn(move || drop(epoch.pin())).join().expect("no panic");
         assert!(synchronize(epoch).expect("no pin is held") <= 3);
         drop(park);
     });
@@ -126,10 +127,9 @@ fn a_thread_that_is_idle_or_gone_delays_no_grace_period() {
 fn s3_2_a_kill_on_the_wrong_collector_waits_for_nobody() {
     let (sections, wrong) = (HostEpoch::leak(), HostEpoch::leak());
     let (lifetime, generation) = alive();
-    let mut saw = None;
-    sections.pinned(&mut |_| {
-        let before = lifetime.alive(generation);
-        saw = Some((before, lifetime.kill(wrong).is_ok(), lifetime.alive(generation)));
-    });
-    assert_eq!(saw, Some((true, true, false)));
+    let section = sections.pin();
+    let before = lifetime.alive(generation);
+    let saw = (before, lifetime.kill(wrong).is_ok(), lifetime.alive(generation));
+    drop(section);
+    assert_eq!(saw, (true, true, false));
 }
