@@ -1,0 +1,12 @@
+//! The CPU: descriptor tables, page tables of the kernel, traps, the way into ring 3 and back.
+
+pub mod context;
+pub mod cpu;
+pub mod descriptors;
+pub mod fpu;
+pub mod paging;
+pub mod percpu;
+pub mod stack;
+
+#[cfg(target_os = "none")]
+core::arch::global_asm!(include_str!("trap.s"));

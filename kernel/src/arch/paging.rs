@@ -1,0 +1,280 @@
+//! The kernel's own page tables: its image W^X, RAM and NVDIMMs in the physmap, holes under its stacks.
+//!
+//! Every address space shares the upper 256 entries of this root, so all of them are filled at boot and none
+//! ever changes: what comes later goes below them.
+//!
+//! | kernel address | what | may be |
+//! |---|---|---|
+//! | `PHYSMAP_BASE` + p | RAM without the kernel image and the low megabyte | written |
+//! | | the initrd, and every persistent range | read: the kernel itself cannot harm a medium |
+//! | `KERNEL_BASE` + p | .text | executed |
+//! | | .rodata | read |
+//! | | .data, .bss less the guard pages | written |
+
+use super::stack::IST;
+use alloc::sync::Arc;
+use core::ops::Range;
+use entry::{KERNEL_BASE, PHYSMAP_BASE};
+use mm::lock::SpinLock;
+use mm::memory_map::MemoryMap;
+use mm::range::{MapSize, PhysRange};
+use mm::space::AddressSpace;
+use spin::Once;
+use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::structures::paging::mapper::{MapToError, OffsetPageTable};
+use x86_64::structures::paging::{
+    FrameAllocator, Mapper, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size1GiB, Size2MiB,
+    Size4KiB,
+};
+use x86_64::{PhysAddr, VirtAddr};
+
+unsafe extern "C" {
+    static kernel_start: u8;
+    static text_start: u8;
+    static text_end: u8;
+    static rodata_end: u8;
+    static kernel_end: u8;
+    static boot_stack_guard: u8;
+}
+
+fn address(symbol: &'static u8) -> u64 {
+    &raw const *symbol as u64
+}
+
+/// The physical memory that the kernel image occupies, bss included.
+pub fn kernel_image() -> PhysRange {
+    // SAFETY: link.ld defines the symbols; only their addresses are taken.
+    let (start, end) = unsafe { (address(&kernel_start), address(&kernel_end)) };
+    PhysRange::from_bounds(start - KERNEL_BASE, end - KERNEL_BASE).expect("link.ld: the image is not empty")
+}
+
+/// The addresses of the kernel's code.
+pub fn kernel_text() -> Range<u64> {
+    // SAFETY: link.ld defines the symbols; only their addresses are taken.
+    unsafe { address(&text_start)..address(&text_end) }
+}
+
+/// The pages below the kernel's stacks, which nothing maps.
+fn guards() -> impl Iterator<Item = u64> {
+    // SAFETY: entry.s defines the symbol; only its address is taken.
+    let boot = unsafe { address(&boot_stack_guard) };
+    IST.iter().map(|stack| stack.guard().as_u64()).chain([boot])
+}
+
+/// Does this address lie in a page below a stack?
+pub fn is_guard(address: u64) -> bool {
+    guards().any(|guard| address & !0xfff == guard)
+}
+
+/// The physical address behind an address of the kernel image.
+pub fn image_phys(address: u64) -> u64 {
+    address - KERNEL_BASE
+}
+
+/// Where frames for the kernel's tables come from: the start of RAM before there is an allocator, then that.
+pub trait TableFrames {
+    /// A frame below 4 GiB or in the loaded physmap, holding anything.
+    fn take(&mut self) -> Option<PhysAddr>;
+}
+
+impl<F: FnMut() -> Option<PhysAddr>> TableFrames for F {
+    fn take(&mut self) -> Option<PhysAddr> {
+        self()
+    }
+}
+
+struct Source<'a>(&'a mut dyn TableFrames);
+
+// SAFETY: `TableFrames` gives each frame once, and it belongs to nobody else.
+unsafe impl FrameAllocator<Size4KiB> for Source<'_> {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        self.0.take().map(PhysFrame::containing_address)
+    }
+}
+
+/// The kernel's tables while boot fills them.
+pub struct KernelTables {
+    root: PhysAddr,
+    mapper: OffsetPageTable<'static>,
+    gigabyte_pages: bool,
+    no_execute: PageTableFlags,
+}
+
+/// There is not enough RAM for the kernel's own page tables.
+#[derive(Clone, Copy, Debug)]
+pub struct NoTableFrames;
+
+impl KernelTables {
+    /// Maps the kernel image and all of `map`'s free RAM; `read_only` are the initrd and the NFIT.
+    pub fn build(
+        map: &MemoryMap,
+        read_only: impl Iterator<Item = PhysRange>,
+        features: &super::cpu::Features,
+        frames: &mut dyn TableFrames,
+    ) -> Result<KernelTables, NoTableFrames> {
+        let root = frames.take().ok_or(NoTableFrames)?;
+        let table = (PHYSMAP_BASE + root.as_u64()) as *mut PageTable;
+        // SAFETY: 1. the early tables map the frame at PHYSMAP_BASE, and it is ours alone;
+        // 2. all tables come from `frames`, which lie in memory mapped at PHYSMAP_BASE by both sets of tables.
+        let mapper = unsafe {
+            table.write(PageTable::new());
+            OffsetPageTable::new(&mut *table, VirtAddr::new(PHYSMAP_BASE))
+        };
+        let no_execute =
+            if features.no_execute { PageTableFlags::NO_EXECUTE } else { PageTableFlags::empty() };
+        let mut tables = KernelTables { root, mapper, gigabyte_pages: features.gigabyte_pages, no_execute };
+        tables.map_image(frames)?;
+        for ram in map.ram() {
+            tables.map_physical(ram, PageTableFlags::WRITABLE, frames)?;
+        }
+        for range in read_only {
+            tables.map_physical(whole_pages(range), PageTableFlags::empty(), frames)?;
+        }
+        Ok(tables)
+    }
+
+    /// Maps a physical range into the physmap, never executable, with the largest pages that fit.
+    pub fn map_physical(
+        &mut self,
+        range: PhysRange,
+        flags: PageTableFlags,
+        frames: &mut dyn TableFrames,
+    ) -> Result<(), NoTableFrames> {
+        self.map(PHYSMAP_BASE, range, flags | self.no_execute, frames)
+    }
+
+    /// Loads the tables; from here on the early ones and the identity map are gone.
+    pub fn load(&self) {
+        // SAFETY: the tables map this code, its stack and its data where they are now.
+        unsafe { Cr3::write(PhysFrame::containing_address(self.root), Cr3Flags::empty()) };
+        KERNEL_ROOT.call_once(|| self.root);
+    }
+
+    /// The upper half of the root, which every address space copies.
+    pub fn kernel_half(&self) -> [u64; 256] {
+        let table = self.mapper.level_4_table();
+        core::array::from_fn(|i| {
+            let entry = &table[256 + i];
+            entry.addr().as_u64() | entry.flags().bits()
+        })
+    }
+
+    fn map_image(&mut self, frames: &mut dyn TableFrames) -> Result<(), NoTableFrames> {
+        // SAFETY: link.ld defines the symbols; only their addresses are taken.
+        let [start, text, text_stop, rodata_stop, end] = unsafe {
+            [
+                address(&kernel_start),
+                address(&text_start),
+                address(&text_end),
+                address(&rodata_end),
+                address(&kernel_end),
+            ]
+        };
+        let sections = [
+            // The boot code has done its work: nobody executes or reads it again.
+            (start, text, self.no_execute),
+            (text, text_stop, PageTableFlags::empty()),
+            (text_stop, rodata_stop, self.no_execute),
+            (rodata_stop, end, PageTableFlags::WRITABLE | self.no_execute),
+        ];
+        for (from, to, flags) in sections {
+            if let Some(range) = PhysRange::from_bounds(from - KERNEL_BASE, to - KERNEL_BASE) {
+                self.map(KERNEL_BASE, range, flags, frames)?;
+            }
+        }
+        for guard in guards() {
+            let page = Page::<Size4KiB>::containing_address(VirtAddr::new(guard));
+            // The tables are not loaded yet: there is nothing to flush.
+            self.mapper
+                .unmap(page)
+                .map(|(_, flush)| flush.ignore())
+                .expect("the guard page was mapped above");
+        }
+        Ok(())
+    }
+
+    /// Maps `range` at `base` plus its physical address.
+    fn map(
+        &mut self,
+        base: u64,
+        range: PhysRange,
+        flags: PageTableFlags,
+        frames: &mut dyn TableFrames,
+    ) -> Result<(), NoTableFrames> {
+        let flags = flags | PageTableFlags::PRESENT | PageTableFlags::GLOBAL;
+        let (mut at, end) = (range.start().as_u64(), range.end());
+        while at < end {
+            let fits = |size: MapSize| size.divides(at) && end - at >= size.bytes();
+            let size = if self.gigabyte_pages && fits(MapSize::Size1G) {
+                self.map_page::<Size1GiB>(base, at, flags, frames)?
+            } else if base == PHYSMAP_BASE && fits(MapSize::Size2M) {
+                self.map_page::<Size2MiB>(base, at, flags, frames)?
+            } else {
+                self.map_page::<Size4KiB>(base, at, flags, frames)?
+            };
+            at += size;
+        }
+        Ok(())
+    }
+
+    fn map_page<S: PageSize + core::fmt::Debug>(
+        &mut self,
+        base: u64,
+        phys: u64,
+        flags: PageTableFlags,
+        frames: &mut dyn TableFrames,
+    ) -> Result<u64, NoTableFrames>
+    where
+        OffsetPageTable<'static>: Mapper<S>,
+    {
+        let page = Page::<S>::containing_address(VirtAddr::new(base + phys));
+        let frame = PhysFrame::<S>::containing_address(PhysAddr::new(phys));
+        // SAFETY: the kernel half maps physical memory at two fixed offsets; Rust objects live only in the image
+        // and in frames of the allocator, and no executable page is writable through the physmap, for the image
+        // is not in it.
+        match unsafe { self.mapper.map_to(page, frame, flags, &mut Source(frames)) } {
+            // The entry was not present before, and CPUs do not cache absent entries.
+            Ok(flush) => flush.ignore(),
+            Err(MapToError::FrameAllocationFailed) => return Err(NoTableFrames),
+            // Two ranges that share a page (a firmware's odd edges): the first mapping stays.
+            Err(MapToError::PageAlreadyMapped(_) | MapToError::ParentEntryHugePage) => {}
+        }
+        Ok(S::SIZE)
+    }
+}
+
+/// `range` with its edges moved out to whole pages.
+fn whole_pages(range: PhysRange) -> PhysRange {
+    let start = range.start().align_down(4096u64).as_u64();
+    PhysRange::from_bounds(start, range.end().next_multiple_of(4096)).unwrap_or(range)
+}
+
+/// The kernel's own root, for the time between programs.
+static KERNEL_ROOT: Once<PhysAddr> = Once::new();
+
+/// The address space that CR3 holds, kept alive while it does; none before the first program.
+static CURRENT: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(None);
+
+/// Loads a program's address space.
+pub fn load_space(space: &Arc<AddressSpace>) {
+    // SAFETY: every root has the kernel half, so the running code stays mapped; the space lives as long as it
+    // is loaded, for CURRENT holds it.
+    unsafe { Cr3::write(PhysFrame::containing_address(space.root()), Cr3Flags::empty()) };
+    // The one before goes only now: its root is in CR3 no longer.
+    let before = CURRENT.lock().replace(Arc::clone(space));
+    drop(before);
+}
+
+/// Goes back to the kernel's own tables, so that the program's can be freed.
+pub fn unload_space() {
+    let root = KERNEL_ROOT.get().expect("boot loads the kernel's tables before any space");
+    // SAFETY: the kernel's own root maps everything that the kernel uses.
+    unsafe { Cr3::write(PhysFrame::containing_address(*root), Cr3Flags::empty()) };
+    let before = CURRENT.lock().take();
+    drop(before);
+}
+
+/// The loaded address space, if a program's is.
+pub fn current_space() -> Option<Arc<AddressSpace>> {
+    CURRENT.lock().clone()
+}

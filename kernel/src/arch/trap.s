@@ -1,0 +1,160 @@
+# The ways between ring 3 and the kernel.
+#
+# While a program runs, TSS.rsp0 and gs:[CONTEXT_END] point behind the exception frame of its UserContext: the CPU
+# pushes the frame, and this file the registers, straight into it. Then the kernel's own stack comes back, and
+# `enter_user` returns to its caller as if it had been a function call. Interrupts are off in the kernel.
+#
+# The per-CPU block (arch/percpu.rs), through gs while in the kernel:
+    .set CONTEXT_END, 8                     # just behind the running UserContext's frame
+    .set KERNEL_RSP, 16                     # the stack on which enter_user was called
+    .set SCRATCH, 24                        # the program's rsp for a moment in syscall_entry
+    .set TSS_RSP0, 32                       # address of TSS.rsp0
+
+# UserContext (arch/context.rs)
+    .set FRAME_END, 176
+    .set SYSCALL, 0x100                     # what stands for the vector after `syscall`
+    .set USER_SS, 0x1b
+    .set USER_CS, 0x23
+
+    .macro PUSH_REGISTERS
+    push rdi
+    push rsi
+    push rdx
+    push rcx
+    push rax
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    .endm
+
+    .macro POP_REGISTERS
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rax
+    pop rcx
+    pop rdx
+    pop rsi
+    pop rdi
+    .endm
+
+    .section .text.trap, "ax"
+
+# enter_user(context: rdi, sysret: esi): runs the program until it traps. Of the caller's registers only rbx and rbp
+# come back; UserContext::enter tells the compiler.
+    .global enter_user
+enter_user:
+    push rbx
+    push rbp
+    mov gs:[KERNEL_RSP], rsp
+    lea rax, [rdi + FRAME_END]
+    mov gs:[CONTEXT_END], rax
+    mov rcx, gs:[TSS_RSP0]
+    mov [rcx], rax
+    mov rsp, rdi
+    test esi, esi                           # the flags live until the jump: neither pop nor mov changes them
+    POP_REGISTERS
+    jz 1f
+    # rcx is rip, r11 is rflags, rip is canonical: UserContext::enter has checked.
+    mov rsp, [rsp + 40]
+    swapgs
+    sysretq
+1:  add rsp, 16                             # vector and error code
+    swapgs
+    iretq
+
+    .global syscall_entry
+syscall_entry:
+    swapgs
+    mov gs:[SCRATCH], rsp
+    mov rsp, gs:[CONTEXT_END]
+    push USER_SS
+    push qword ptr gs:[SCRATCH]
+    push r11
+    push USER_CS
+    push rcx
+    push 0
+    push SYSCALL
+    # FMASK has cleared DF, AC and IF already.
+    PUSH_REGISTERS
+    mov rsp, gs:[KERNEL_RSP]
+    jmp back_in_kernel
+
+trap_common:
+    test byte ptr [rsp + 24], 3             # CS of the interrupted code
+    jz kernel_trap_entry
+    swapgs
+    PUSH_REGISTERS
+    mov rsp, gs:[KERNEL_RSP]
+    push 2                                  # exceptions keep the program's AC and DF: clear both
+    popfq
+back_in_kernel:
+    pop rbp
+    pop rbx
+    ret
+
+# A trap of the kernel itself, and NMI, double fault and machine check wherever they come from: those have stacks
+# of their own and touch nothing that needs gs, so nobody has to know whose gs it is.
+kernel_trap_entry:
+    PUSH_REGISTERS
+    cld
+    mov rdi, rsp
+    call kernel_trap
+    POP_REGISTERS
+    add rsp, 16
+    iretq
+
+# One stub a vector, 16 bytes each: trap_stubs + 16 * vector.
+    .align 16
+    .global trap_stubs
+trap_stubs:
+    .set vector, 0
+    .rept 256
+    .align 16
+    # These push an error code themselves (SDM 3A, table 6-1).
+    .if (vector == 8) || (vector == 10) || (vector == 11) || (vector == 12) || (vector == 13) || (vector == 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+    push 0
+    .endif
+    push vector
+    .if (vector == 2) || (vector == 8) || (vector == 18)
+    jmp kernel_trap_entry
+    .else
+    jmp trap_common
+    .endif
+    .set vector, vector + 1
+    .endr
+    .align 16
+
+# copy_user(to: rdi, from: rsi, len: rdx) -> rax: bytes not copied. One of the two is a program's address; SMAP is
+# opened around the copy. A fault that cannot be served continues at copy_user_done with rcx bytes left.
+    .global copy_user
+copy_user:
+    mov rcx, rdx
+    cmp byte ptr [rip + smap_is_on], 0
+    je copy_user_instruction
+    stac
+    .global copy_user_instruction
+copy_user_instruction:
+    rep movsb
+    .global copy_user_done
+copy_user_done:
+    cmp byte ptr [rip + smap_is_on], 0
+    je 1f
+    clac
+1:  mov rax, rcx
+    ret

@@ -1,0 +1,192 @@
+//! The steps of boot between the hypervisor's letter and the first program. `main.rs` gives the order.
+
+use crate::arch::cpu::Features;
+use crate::arch::paging::{KernelTables, kernel_image};
+use crate::clock;
+use crate::command_line::CommandLine;
+use crate::initrd::Initrd;
+use crate::panic::{fail, set_power};
+use alloc::string::String;
+use entry::{BootInfo, EARLY_MAPPED_BYTES, PHYSMAP_BASE, PhysicalMemory};
+use mm::frames::FrameAllocator;
+use mm::memory_map::MemoryMap;
+use mm::physmap::PhysMap;
+use mm::range::{PAGE_SIZE, PhysRange};
+use platform::acpi::{Acpi, TableError, Window};
+use platform::power::QEMU_DEFAULT;
+use spin::Once;
+use x86_64::PhysAddr;
+
+/// Physical memory as `entry.s` mapped it: the first 4 GiB.
+pub const EARLY: Window = Window { base: PHYSMAP_BASE, len_bytes: EARLY_MAPPED_BYTES };
+
+struct EarlyMemory;
+
+impl PhysicalMemory for EarlyMemory {
+    fn bytes(&self, start: u64, len: u64) -> Option<&[u8]> {
+        EARLY.bytes(start, len)
+    }
+}
+
+/// What the hypervisor told, copied out of memory that is about to be given away.
+pub struct Letter {
+    /// The command line, as text.
+    pub command_line: String,
+    /// Where the initrd lies.
+    pub initrd: Option<PhysRange>,
+    /// Where the NFIT lies.
+    nfit: Option<PhysRange>,
+    /// The RSDP's address.
+    pub rsdp: Option<u64>,
+    /// RAM, less what must not be given away.
+    pub map: MemoryMap,
+}
+
+/// Reads the hypervisor's letter and builds the memory map.
+pub fn read_letter(start_info: u64) -> Letter {
+    let info = match BootInfo::parse(&EarlyMemory, start_info) {
+        Ok(info) => info,
+        Err(error) => fail(format_args!("boot: {error}")),
+    };
+    let entries = info.memory_map().iter().map(|entry| (entry.start, entry.len_bytes, entry.kind));
+    let mut map = MemoryMap::new(entries);
+    if info.dropped_map_entries > 0 {
+        log::warn!("boot: {} memory map entries are too many and were left out", info.dropped_map_entries);
+    }
+    if let (ranges @ 1.., bytes) = map.dropped() {
+        log::warn!("boot: {ranges} RAM range(s) of {bytes:#x} bytes in all do not fit and are not used");
+    }
+    // The first megabyte is firmware's and the letter's: not worth the care.
+    carve(&mut map, PhysRange::new(0, 1 << 20), "firmware");
+    carve(&mut map, Some(kernel_image()), "the kernel");
+    if let Some(initrd) = info.initrd {
+        let in_ram = map.ram().any(|ram| ram.contains(initrd)) && initrd.end() <= EARLY_MAPPED_BYTES;
+        if !in_ram {
+            fail(format_args!("boot: the initrd {initrd} does not lie in free RAM below 4 GiB"));
+        }
+        carve(&mut map, Some(initrd), "the initrd");
+    }
+    if info.extra_modules > 0 {
+        log::warn!("boot: {} module(s) behind the initrd are not used", info.extra_modules);
+    }
+    let command_line = String::from_utf8_lossy(info.command_line).into_owned();
+    Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map }
+}
+
+impl Letter {
+    /// Keeps a table that firmware left: it may lie in RAM or beside it.
+    fn keep(&mut self, table: &[u8]) {
+        self.nfit = PhysRange::new(table.as_ptr() as u64 - PHYSMAP_BASE, table.len() as u64);
+        if let Some(range) = self.nfit.filter(|&nfit| self.map.ram().any(|ram| ram.overlaps(nfit))) {
+            carve(&mut self.map, Some(range), "the NFIT");
+        }
+    }
+}
+
+fn carve(map: &mut MemoryMap, range: Option<PhysRange>, owner: &'static str) {
+    if let Some(Err(error)) = range.map(|range| map.carve(range, owner)) {
+        fail(format_args!("boot: {owner}: {error}"));
+    }
+}
+
+/// Reads the command line; a value that means nothing ends the boot, for a guess is not what was asked for.
+pub fn options(command_line: &str) -> CommandLine {
+    match CommandLine::parse(command_line) {
+        Ok(options) => {
+            for word in &options.unknown {
+                log::warn!("command line: {word}: unknown option, ignored");
+            }
+            options
+        }
+        Err(error) => fail(format_args!("{error}")),
+    }
+}
+
+/// What ACPI told, read while the early tables still show all of the first 4 GiB.
+#[derive(Default)]
+pub struct Firmware {
+    /// The NFIT, which stays mapped; the reason when there is one that cannot be used.
+    pub nfit: Option<Result<&'static [u8], TableError>>,
+    /// QEMU's NVDIMM mailbox is there.
+    pub has_mailbox: bool,
+}
+
+/// Finds ACPI, sets clock and power, reserves the NFIT, and says how many CPUs wait.
+pub fn firmware(letter: &mut Letter) -> Firmware {
+    let Some(rsdp) = letter.rsdp else {
+        log::warn!("acpi: the hypervisor names no RSDP: no NVDIMM can be found");
+        clock::init(None);
+        return Firmware::default();
+    };
+    let acpi = match Acpi::find(EARLY, rsdp) {
+        Ok(acpi) => acpi,
+        Err(error) => {
+            clock::init(None);
+            log::error!("acpi: {error}");
+            return Firmware::default();
+        }
+    };
+    clock::init(acpi.pm_timer());
+    set_power(acpi.soft_off().unwrap_or(QEMU_DEFAULT));
+    match acpi.cpu_count() {
+        Ok(1) => {}
+        Ok(cpus) => log::info!("smp: {} of {cpus} CPUs stay parked", cpus - 1),
+        Err(error) => log::warn!("acpi: {error}"),
+    }
+    let nfit = acpi.table("NFIT").transpose();
+    if let Some(Ok(table)) = nfit {
+        letter.keep(table);
+    }
+    Firmware { nfit, has_mailbox: acpi.has_ssdt(b"NVDIMM") }
+}
+
+/// Builds and loads the kernel's own page tables, from frames at the start of RAM, which are carved out then.
+pub fn page_tables(letter: &mut Letter, features: &Features) -> KernelTables {
+    let no_room = || -> ! { fail(format_args!("boot: no RAM below 4 GiB for the kernel's page tables")) };
+    // The largest piece of low RAM: the tables of terabytes of RAM still leave it nearly whole.
+    let low = letter.map.ram().filter(|ram| ram.end() <= EARLY_MAPPED_BYTES);
+    let Some(home) = low.max_by_key(|ram| ram.len_bytes()) else { no_room() };
+    let start = home.start().as_u64();
+    let mut next = start;
+    let mut take = || {
+        let frame = next;
+        next += PAGE_SIZE;
+        (next <= home.end()).then(|| PhysAddr::new(frame))
+    };
+    let Ok(tables) =
+        KernelTables::build(&letter.map, letter.initrd.into_iter().chain(letter.nfit), features, &mut take)
+    else {
+        no_room()
+    };
+    carve(&mut letter.map, PhysRange::from_bounds(start, next), "the kernel's page tables");
+    tables.load();
+    tables
+}
+
+/// Hands the free RAM to the frame allocator.
+pub fn frames(map: &MemoryMap) -> &'static FrameAllocator {
+    static FRAMES: Once<FrameAllocator> = Once::new();
+    FRAMES.call_once(|| {
+        // SAFETY: the tables that were just loaded map all of `map.ram()` at PHYSMAP_BASE for good, and whatever is
+        // in use there has been carved out.
+        match unsafe { FrameAllocator::new(PhysMap::new(PHYSMAP_BASE), map) } {
+            Some(frames) => frames,
+            None => fail(format_args!("boot: no RAM for the frame allocator")),
+        }
+    })
+}
+
+/// Reads the initrd where the hypervisor put it.
+pub fn initrd(range: Option<PhysRange>) -> Initrd {
+    let Some(range) = range else { return Initrd::default() };
+    // SAFETY: the range was carved out of RAM, is mapped read-only in the physmap, and is never written.
+    let archive = unsafe {
+        let start = (PHYSMAP_BASE + range.start().as_u64()) as *const u8;
+        core::slice::from_raw_parts(start, range.len_bytes() as usize)
+    };
+    let (initrd, result) = Initrd::parse(archive, Some(range));
+    if let Err(error) = result {
+        log::error!("initrd: {error}; files before it are used");
+    }
+    initrd
+}

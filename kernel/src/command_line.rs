@@ -1,0 +1,185 @@
+//! The kernel command line: Linux's spellings, and ours as `dax.*`.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use mm::range::MapSize;
+
+/// What the command line asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// `init=PATH[,PATH...]`: the programs, run one after another.
+    pub init: Vec<String>,
+    /// What stands behind `--`: the arguments of the first program.
+    pub arguments: Vec<String>,
+    /// `dax.align=`: the alignment of devices.
+    pub align: MapSize,
+    /// `dax.regionN.align=`: the same for one region.
+    pub region_align: BTreeMap<u32, MapSize>,
+    /// `dax.force_raw`: use ranges whole, whatever is on them.
+    pub force_raw: bool,
+    /// `dax.test_leak`: lose a frame, to show that the check for lost frames works.
+    pub test_leak: bool,
+    /// `dax.test_panic`: panic, to show what a panic looks like from outside.
+    pub test_panic: bool,
+    /// `loglevel=N`: lines of a lower level than N are printed (Linux: 4 errors, 5 warnings, 7 information).
+    pub log_level: u8,
+    /// Words that mean nothing here.
+    pub unknown: Vec<String>,
+}
+
+/// A value that means nothing: going on with a guess would not be what the user asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadOption {
+    option: String,
+    expected: &'static str,
+}
+
+impl fmt::Display for BadOption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "command line: {}: expected {}", self.option, self.expected)
+    }
+}
+
+impl CommandLine {
+    /// Reads a command line. Double quotes keep spaces together, as on Linux.
+    pub fn parse(text: &str) -> Result<CommandLine, BadOption> {
+        let mut line = CommandLine {
+            init: Vec::new(),
+            arguments: Vec::new(),
+            align: MapSize::Size2M,
+            region_align: BTreeMap::new(),
+            force_raw: false,
+            test_leak: false,
+            test_panic: false,
+            log_level: 7,
+            unknown: Vec::new(),
+        };
+        let mut words = words(text).into_iter();
+        for word in words.by_ref() {
+            if word == "--" {
+                break;
+            }
+            line.take(&word)?;
+        }
+        line.arguments = words.collect();
+        Ok(line)
+    }
+
+    fn take(&mut self, word: &str) -> Result<(), BadOption> {
+        let bad = |expected| BadOption { option: word.to_owned(), expected };
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        match key {
+            "init" => {
+                self.init = value.split(',').filter(|path| !path.is_empty()).map(str::to_owned).collect()
+            }
+            "dax.align" => self.align = align(value).ok_or(bad("4K, 2M or 1G"))?,
+            "dax.force_raw" => self.force_raw = flag(value).ok_or(bad("0 or 1"))?,
+            "dax.test_leak" => self.test_leak = flag(value).ok_or(bad("0 or 1"))?,
+            "dax.test_panic" => self.test_panic = flag(value).ok_or(bad("0 or 1"))?,
+            "loglevel" => self.log_level = value.parse().map_err(|_| bad("a number from 0 to 8"))?,
+            // Known to Linux users, and true here anyway: the console is ttyS0, there is one CPU, panics end.
+            "console" | "maxcpus" | "panic" | "quiet" => {}
+            _ => match region_option(key) {
+                Some((region, "align")) => {
+                    let align = align(value).ok_or(bad("4K, 2M or 1G"))?;
+                    self.region_align.insert(region, align);
+                }
+                _ => self.unknown.push(word.to_owned()),
+            },
+        }
+        Ok(())
+    }
+
+    /// The alignment that the devices of this region get.
+    pub fn align_of(&self, region: u32) -> MapSize {
+        self.region_align.get(&region).copied().unwrap_or(self.align)
+    }
+}
+
+fn align(value: &str) -> Option<MapSize> {
+    MapSize::parse(value)
+}
+
+fn flag(value: &str) -> Option<bool> {
+    match value {
+        "" | "1" | "y" | "on" => Some(true),
+        "0" | "n" | "off" => Some(false),
+        _ => None,
+    }
+}
+
+/// `dax.region3.align` is (3, "align").
+fn region_option(key: &str) -> Option<(u32, &str)> {
+    let (number, option) = key.strip_prefix("dax.region")?.split_once('.')?;
+    Some((number.parse().ok()?, option))
+}
+
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word = String::new();
+    let (mut quoted, mut begun) = (false, false);
+    for character in text.chars() {
+        match character {
+            '"' => (quoted, begun) = (!quoted, true),
+            c if c.is_ascii_whitespace() && !quoted => {
+                if begun {
+                    words.push(core::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            c => {
+                word.push(c);
+                begun = true;
+            }
+        }
+    }
+    if begun {
+        words.push(word);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn reads_linux_and_dax_options() {
+        let line = CommandLine::parse(
+            "console=ttyS0 init=/bin/a,/bin/b dax.align=1G dax.region2.align=4k dax.force_raw -- x \"y z\" \"\"",
+        )
+        .unwrap();
+        assert_eq!(line.init, ["/bin/a", "/bin/b"]);
+        assert_eq!((line.align_of(0), line.align_of(2)), (MapSize::Size1G, MapSize::Size4K));
+        assert!(line.force_raw && !line.test_leak);
+        assert_eq!(line.arguments, ["x", "y z", ""]);
+        assert!(line.unknown.is_empty());
+    }
+
+    #[test]
+    fn defaults_are_2m_and_no_program() {
+        let line = CommandLine::parse("").unwrap();
+        assert_eq!(line.align_of(7), MapSize::Size2M);
+        assert!(line.init.is_empty() && line.arguments.is_empty());
+    }
+
+    #[test]
+    fn bad_values_are_named_with_what_is_expected() {
+        let bad = |text| CommandLine::parse(text).unwrap_err();
+        let text = alloc::format!("{}", bad("dax.align=3M"));
+        assert_eq!(text, "command line: dax.align=3M: expected 4K, 2M or 1G");
+        assert_eq!(bad("dax.region0.align=").option, "dax.region0.align=");
+        assert_eq!(bad("dax.force_raw=maybe").expected, "0 or 1");
+        assert_eq!(bad("loglevel=loud").option, "loglevel=loud");
+    }
+
+    #[test]
+    fn unknown_words_are_kept_for_the_log() {
+        let line = CommandLine::parse("dax.colour=red dax.region.align=2M root=/dev/sda").unwrap();
+        assert_eq!(line.unknown, vec!["dax.colour=red", "dax.region.align=2M", "root=/dev/sda"]);
+    }
+}

@@ -1,0 +1,65 @@
+//! The program break: the end of a heap that grows behind the program's image.
+
+use super::errno::Answer;
+use super::process::Process;
+use mm::pager::{Prot, Sharing};
+use mm::range::{PAGE_SIZE, USER_END, VirtRange};
+use mm::space::{MapRequest, Placement};
+use mm::vma::{Backing, VmaFlags};
+
+/// The end of a program's data, which brk moves.
+pub struct ProgramBreak {
+    start: u64,
+    end: u64,
+}
+
+impl ProgramBreak {
+    /// An empty heap at `start`, a multiple of the page size.
+    pub fn new(start: u64) -> ProgramBreak {
+        ProgramBreak { start, end: start }
+    }
+
+    /// The heap's addresses, if it has any.
+    pub fn range(&self) -> Option<VirtRange> {
+        VirtRange::from_bounds(self.start, self.end)
+    }
+}
+
+/// brk(2): the new end, or the old one when it cannot be had.
+pub fn brk(process: &mut Process, end: u64) -> Answer {
+    let ProgramBreak { start, end: old } = process.program_break;
+    let (Some(old_page), Some(new_page)) = (page_up(old), page_up(end)) else {
+        return Ok(old);
+    };
+    if end < start {
+        return Ok(old);
+    }
+    let space = &process.task.space;
+    let moved = if new_page > old_page {
+        let request = MapRequest {
+            placement: Placement::FixedNoReplace(old_page),
+            len_bytes: new_page - old_page,
+            prot: Prot::READ | Prot::WRITE,
+            max_prot: Prot::all(),
+            sharing: Sharing::Private,
+            backing: Backing::Anonymous,
+            offset_bytes: 0,
+            flags: VmaFlags::empty(),
+            name: "",
+        };
+        space.mmap(&request).map(|_| ())
+    } else if new_page < old_page {
+        space.munmap(new_page, old_page - new_page)
+    } else {
+        Ok(())
+    };
+    if moved.is_ok() {
+        process.program_break.end = end;
+    }
+    Ok(process.program_break.end)
+}
+
+/// Rounds up to pages; `None` when that leaves the program's half.
+fn page_up(address: u64) -> Option<u64> {
+    address.checked_next_multiple_of(PAGE_SIZE).filter(|&address| address <= USER_END)
+}

@@ -1,0 +1,144 @@
+//! The call table: number -> function. One `match`, which the compiler makes one jump table.
+//!
+//! A later call is one line here and one function in its family's file. Arguments are cut to their C types
+//! here, as Linux's SYSCALL_DEFINE does: `int` arguments ignore the upper half of the register.
+
+use super::errno::{Answer, Errno};
+use super::process::{self, Process};
+use super::{advice, brk, files, info, io, memory, open, signal, stat, time, wait};
+use core::sync::atomic::{AtomicU64, Ordering};
+use linux_raw_sys::general::*;
+use syscalls::Sysno;
+
+/// Words of the bitmap of calls that were named in the log; numbers beyond it share the last bit.
+const NAMED_WORDS: usize = 16;
+static NAMED: [AtomicU64; NAMED_WORDS] = [const { AtomicU64::new(0) }; NAMED_WORDS];
+
+/// Calls the function that the registers ask for.
+#[allow(non_upper_case_globals)] // the call numbers are spelled as in Linux's headers
+#[inline]
+pub fn dispatch(process: &mut Process) -> Answer {
+    let p = process;
+    // Linux looks at the lower half only (arch/x86/entry/common.c, do_syscall_64).
+    let number = p.task.context.rax as u32;
+    /// Reads as many argument registers as there are names. In the arms, not before the match: a call
+    /// without arguments shall not load six.
+    macro_rules! with {
+        (@ $call:expr; $name:ident $($names:ident)*; $register:ident $($registers:ident)*) => {{
+            let $name = p.task.context.$register;
+            with!(@ $call; $($names)*; $($registers)*)
+        }};
+        (@ $call:expr; ; $($registers:ident)*) => { $call };
+        (|$($name:ident),*| $call:expr) => { with!(@ $call; $($name)*; rdi rsi rdx r10 r8 r9) };
+    }
+    match number {
+        // Reading and writing.
+        __NR_read => with!(|a, b, c| io::read(p, a as i32, b, c)),
+        __NR_write => with!(|a, b, c| io::write(p, a as i32, b, c)),
+        __NR_pread64 => with!(|a, b, c, d| io::pread(p, a as i32, b, c, d as i64)),
+        __NR_pwrite64 => with!(|a, b, c, d| io::pwrite(p, a as i32, b, c, d as i64)),
+        __NR_readv => with!(|a, b, c| io::readv(p, a as i32, b, c)),
+        __NR_writev => with!(|a, b, c| io::writev(p, a as i32, b, c)),
+        __NR_lseek => with!(|a, b, c| io::lseek(p, a as i32, b as i64, c as u32)),
+        __NR_fsync | __NR_fdatasync => with!(|a| io::fsync(p, a as i32)),
+        __NR_ftruncate => with!(|a| io::ftruncate(p, a as i32)),
+        __NR_fallocate => with!(|a, _b, c, d| io::fallocate(p, a as i32, c as i64, d as i64)),
+
+        // Paths and descriptors.
+        __NR_open => with!(|a, b| open::openat(p, AT_FDCWD, a, b as u32)),
+        __NR_openat => with!(|a, b, c| open::openat(p, a as i32, b, c as u32)),
+        __NR_close => with!(|a| files::close(p, a as i32)),
+        __NR_stat => with!(|a, b| stat::fstatat(p, AT_FDCWD, a, b, 0)),
+        __NR_lstat => with!(|a, b| stat::fstatat(p, AT_FDCWD, a, b, AT_SYMLINK_NOFOLLOW)),
+        __NR_fstat => with!(|a, b| stat::fstat(p, a as i32, b)),
+        __NR_newfstatat => with!(|a, b, c, d| stat::fstatat(p, a as i32, b, c, d as u32)),
+        __NR_statx => with!(|a, b, c, d, e| stat::statx(p, a as i32, b, c as u32, d as u32, e)),
+        __NR_access => with!(|a, b| open::faccessat(p, AT_FDCWD, a, b as u32)),
+        __NR_faccessat => with!(|a, b, c| open::faccessat(p, a as i32, b, c as u32)),
+        __NR_readlink => with!(|a, b, c| open::readlinkat(p, AT_FDCWD, a, b, c as i32)),
+        __NR_readlinkat => with!(|a, b, c, d| open::readlinkat(p, a as i32, b, c, d as i32)),
+        __NR_getcwd => with!(|a, b| open::getcwd(a, b)),
+        __NR_chdir => with!(|a| open::chdir(p, a)),
+        __NR_dup => with!(|a| files::dup(p, a as i32)),
+        __NR_dup2 => with!(|a, b| files::dup2(p, a as i32, b as i32)),
+        __NR_dup3 => with!(|a, b, c| files::dup3(p, a as i32, b as i32, c as u32)),
+        __NR_fcntl => with!(|a, b, c| files::fcntl(p, a as i32, b as u32, c)),
+        __NR_ioctl => with!(|a, b| files::ioctl(p, a as i32, b as u32)),
+        __NR_umask => Ok(0o022),
+
+        // Memory.
+        __NR_mmap => with!(|a, b, c, d, e, f| memory::mmap(p, a, b, c as u32, d as u32, e as i32, f)),
+        __NR_munmap => with!(|a, b| memory::munmap(p, a, b)),
+        __NR_mprotect => with!(|a, b, c| memory::mprotect(p, a, b, c as u32)),
+        __NR_madvise => with!(|a, b, c| advice::madvise(p, a, b, c as u32)),
+        __NR_msync => with!(|a, b, c| memory::msync(p, a, b, c as u32)),
+        __NR_brk => with!(|a| brk::brk(p, a)),
+        __NR_mlock | __NR_munlock => with!(|a, b| memory::mlock(p, a, b, 0)),
+        __NR_mlock2 => with!(|a, b, c| memory::mlock(p, a, b, c as u32)),
+        __NR_mlockall => with!(|a| memory::mlockall(a as u32)),
+        __NR_munlockall => Ok(0),
+
+        // Signals.
+        __NR_rt_sigaction => with!(|a, b, c, d| signal::sigaction(p, a as u32, b, c, d)),
+        __NR_rt_sigprocmask => with!(|a, b, c, d| signal::sigprocmask(p, a as u32, b, c, d)),
+        __NR_rt_sigpending => with!(|a, b| signal::sigpending(p, a, b)),
+        __NR_rt_sigsuspend => with!(|a, b| signal::sigsuspend(p, a, b)),
+        __NR_rt_sigreturn => signal::sigreturn(p),
+        __NR_sigaltstack => with!(|a, b| signal::sigaltstack(p, a, b)),
+        __NR_kill => with!(|a, b| signal::kill(p, a as i32, b as u32)),
+        __NR_tkill => with!(|a, b| signal::tkill(p, a as i32, b as u32)),
+        __NR_tgkill => with!(|a, b, c| signal::tgkill(p, a as i32, b as i32, c as u32)),
+
+        // Time and waiting.
+        __NR_clock_gettime => with!(|a, b| time::clock_gettime(p, a as u32, b)),
+        __NR_clock_getres => with!(|a, b| time::clock_getres(p, a as u32, b)),
+        __NR_gettimeofday => with!(|a, b| time::gettimeofday(a, b)),
+        __NR_time => with!(|a| time::time(a)),
+        __NR_nanosleep => with!(|a| time::nanosleep(a)),
+        __NR_clock_nanosleep => with!(|a, b, c| time::clock_nanosleep(p, a as u32, b as u32, c)),
+        __NR_poll => with!(|a, b, c| wait::poll(p, a, b & 0xffff_ffff, c as i32)),
+        __NR_ppoll => with!(|a, b, c| wait::ppoll(p, a, b & 0xffff_ffff, c)),
+        __NR_futex => with!(|a, b, c, d, _e, f| wait::futex(p, a, b as u32, c as u32, d, f as u32)),
+        __NR_pause => wait::pause(p),
+        __NR_sched_yield => Ok(0),
+
+        // The program and the machine.
+        __NR_exit | __NR_exit_group => with!(|a| process::exit(p, a)),
+        __NR_getpid | __NR_gettid | __NR_getpgrp | __NR_set_tid_address => Ok(p.pid as u64),
+        __NR_getpgid | __NR_getsid => with!(|a| info::getpgid(p, a as i32)),
+        __NR_getppid => Ok(info::PARENT_PID),
+        __NR_getuid | __NR_geteuid | __NR_getgid | __NR_getegid | __NR_getgroups => Ok(0),
+        __NR_getresuid | __NR_getresgid => with!(|a, b, c| info::get_three_ids(a, b, c)),
+        __NR_uname => with!(|a| info::uname(a)),
+        __NR_sysinfo => with!(|a| info::sysinfo(a)),
+        __NR_prlimit64 => with!(|a, b, c, d| info::prlimit(p, a as i32, b as u32, c, d)),
+        __NR_getrlimit => with!(|a, b| info::prlimit(p, 0, a as u32, 0, b)),
+        __NR_setrlimit => with!(|a, b| info::prlimit(p, 0, a as u32, b, 0)),
+        __NR_sched_getaffinity => with!(|a, b, c| info::sched_getaffinity(p, a as i32, b as u32, c)),
+        __NR_getcpu => with!(|a, b| info::getcpu(a, b)),
+        __NR_arch_prctl => with!(|a, b| info::arch_prctl(p, a as u32, b)),
+        __NR_getrandom => with!(|a, b, c| info::getrandom(a, b, c as u32)),
+        __NR_prctl => with!(|a, b| info::prctl(p, a as u32, b)),
+        __NR_set_robust_list => with!(|_a, b| info::set_robust_list(b)),
+        // libc does without it and says nothing; so does the log.
+        __NR_rseq => Err(Errno::ENOSYS),
+
+        unknown => refuse(unknown),
+    }
+}
+
+/// ENOSYS, named once in the log.
+#[cold]
+#[inline(never)]
+fn refuse(number: u32) -> Answer {
+    let index = (number as usize).min(NAMED_WORDS * 64 - 1);
+    let bit = 1 << (index % 64);
+    let before = NAMED.get(index / 64).map(|word| word.fetch_or(bit, Ordering::Relaxed));
+    if before.is_some_and(|word| word & bit == 0) {
+        match Sysno::new(number as usize) {
+            Some(call) => log::warn!("unsupported system call {call} ({number}): ENOSYS"),
+            None => log::warn!("unsupported system call {number}: ENOSYS"),
+        }
+    }
+    Err(Errno::ENOSYS)
+}

@@ -1,0 +1,228 @@
+//! Descriptors: small numbers for open files, and the calls that only shuffle them.
+
+use super::dev::Device;
+use super::errno::{Answer, Errno};
+use super::proc::ProcFile;
+use super::process::Process;
+use super::tree::Directory;
+use crate::initrd::File;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use dax::OpenDax;
+use linux_raw_sys::general::{
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_ACCMODE, O_APPEND, O_CLOEXEC,
+    O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_RDONLY, O_WRONLY,
+};
+use linux_raw_sys::ioctl::{FIOCLEX, FIONCLEX};
+
+/// Descriptors that a program may have (Linux's default RLIMIT_NOFILE).
+pub const MAX_DESCRIPTORS: usize = 1024;
+
+/// The three ways out of and into the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Stream {
+    /// Always at its end.
+    Stdin,
+    /// Arrives on the host's stdout.
+    Stdout,
+    /// Arrives on the host's stderr.
+    Stderr,
+}
+
+/// What is open.
+pub enum Object {
+    /// Looks like a pipe: no position, no mapping.
+    Stream(Stream),
+    /// A directory.
+    Directory(Directory),
+    /// A file of the initrd, read only.
+    File(&'static File),
+    /// /dev/null and the like.
+    Device(Device),
+    /// A dax device, in the generation in which it was opened.
+    Dax(Arc<OpenDax>),
+    /// A file under /proc.
+    Proc(ProcFile),
+}
+
+/// An open file; descriptors made by dup share it, position and all.
+pub struct OpenFile {
+    /// What it is.
+    pub object: Object,
+    flags: AtomicU32,
+    position: AtomicU64,
+}
+
+impl OpenFile {
+    /// A file opened with open(2)'s `flags`.
+    pub fn new(object: Object, flags: u32) -> OpenFile {
+        OpenFile { object, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
+    }
+
+    /// Opened for reading?
+    pub fn is_readable(&self) -> bool {
+        self.access_mode() != O_WRONLY
+    }
+
+    /// Opened for writing?
+    pub fn is_writable(&self) -> bool {
+        self.access_mode() != O_RDONLY
+    }
+
+    fn access_mode(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed) & O_ACCMODE
+    }
+
+    /// Where the next read starts, in bytes.
+    pub fn position(&self) -> u64 {
+        self.position.load(Ordering::Relaxed)
+    }
+
+    /// Moves there.
+    pub fn set_position(&self, position: u64) {
+        self.position.store(position, Ordering::Relaxed);
+    }
+}
+
+#[derive(Clone)]
+struct Descriptor {
+    file: Arc<OpenFile>,
+    close_on_exec: bool,
+}
+
+/// A program's descriptors.
+pub struct Descriptors {
+    slots: Vec<Option<Descriptor>>,
+}
+
+impl Descriptors {
+    /// 0, 1 and 2.
+    pub fn new() -> Descriptors {
+        let stream = |stream, flags| {
+            let file = Arc::new(OpenFile::new(Object::Stream(stream), flags));
+            Some(Descriptor { file, close_on_exec: false })
+        };
+        let stdin = stream(Stream::Stdin, O_RDONLY);
+        let stdout = stream(Stream::Stdout, O_WRONLY);
+        let stderr = stream(Stream::Stderr, O_WRONLY);
+        Descriptors { slots: Vec::from([stdin, stdout, stderr]) }
+    }
+
+    /// The file behind a descriptor, or EBADF.
+    pub fn get(&self, fd: i32) -> Result<&Arc<OpenFile>, Errno> {
+        Ok(&self.slot(fd)?.file)
+    }
+
+    /// Gives `file` the lowest free descriptor, or EMFILE.
+    pub fn add(&mut self, file: Arc<OpenFile>, flags: u32) -> Answer {
+        self.add_from(0, file, flags & O_CLOEXEC != 0)
+    }
+
+    fn add_from(&mut self, lowest: usize, file: Arc<OpenFile>, close_on_exec: bool) -> Answer {
+        let used = self.slots.iter().skip(lowest).take_while(|slot| slot.is_some()).count();
+        match lowest + used {
+            fd if fd < MAX_DESCRIPTORS => self.put(fd, Descriptor { file, close_on_exec }),
+            _ => Err(Errno::EMFILE),
+        }
+    }
+
+    fn put(&mut self, fd: usize, descriptor: Descriptor) -> Answer {
+        if fd >= MAX_DESCRIPTORS {
+            return Err(Errno::EBADF);
+        }
+        if fd >= self.slots.len() {
+            self.slots.try_reserve(fd + 1 - self.slots.len()).map_err(|_| Errno::ENOMEM)?;
+            self.slots.resize(fd + 1, None);
+        }
+        if let Some(slot) = self.slots.get_mut(fd) {
+            *slot = Some(descriptor);
+        }
+        Ok(fd as u64)
+    }
+
+    fn slot(&self, fd: i32) -> Result<&Descriptor, Errno> {
+        let slot = usize::try_from(fd).ok().and_then(|fd| self.slots.get(fd));
+        slot.and_then(Option::as_ref).ok_or(Errno::EBADF)
+    }
+
+    fn slot_mut(&mut self, fd: i32) -> Result<&mut Descriptor, Errno> {
+        let slot = usize::try_from(fd).ok().and_then(|fd| self.slots.get_mut(fd));
+        slot.and_then(Option::as_mut).ok_or(Errno::EBADF)
+    }
+}
+
+/// close(2).
+pub fn close(process: &mut Process, fd: i32) -> Answer {
+    process.files.slot(fd)?;
+    let slot = usize::try_from(fd).ok().and_then(|fd| process.files.slots.get_mut(fd));
+    drop(slot.and_then(Option::take));
+    Ok(0)
+}
+
+/// dup(2).
+pub fn dup(process: &mut Process, fd: i32) -> Answer {
+    let file = process.files.get(fd)?.clone();
+    process.files.add(file, 0)
+}
+
+/// dup2(2).
+pub fn dup2(process: &mut Process, old: i32, new: i32) -> Answer {
+    if old == new {
+        return process.files.get(old).map(|_| old as u64);
+    }
+    dup3(process, old, new, 0)
+}
+
+/// dup3(2).
+pub fn dup3(process: &mut Process, old: i32, new: i32, flags: u32) -> Answer {
+    if flags & !O_CLOEXEC != 0 || old == new {
+        return Err(Errno::EINVAL);
+    }
+    let new = usize::try_from(new).map_err(|_| Errno::EBADF)?;
+    let file = process.files.get(old)?.clone();
+    process.files.put(new, Descriptor { file, close_on_exec: flags & O_CLOEXEC != 0 })
+}
+
+/// fcntl(2): the commands for descriptors and status flags; no locks, leases or owners.
+pub fn fcntl(process: &mut Process, fd: i32, command: u32, argument: u64) -> Answer {
+    let descriptor = process.files.slot_mut(fd)?;
+    match command {
+        F_DUPFD | F_DUPFD_CLOEXEC => {
+            let file = descriptor.file.clone();
+            if argument >= MAX_DESCRIPTORS as u64 {
+                return Err(Errno::EINVAL);
+            }
+            process.files.add_from(argument as usize, file, command == F_DUPFD_CLOEXEC)
+        }
+        F_GETFD => Ok(if descriptor.close_on_exec { u64::from(FD_CLOEXEC) } else { 0 }),
+        F_SETFD => {
+            descriptor.close_on_exec = argument & u64::from(FD_CLOEXEC) != 0;
+            Ok(0)
+        }
+        F_GETFL => Ok(u64::from(descriptor.file.flags.load(Ordering::Relaxed) | O_LARGEFILE)),
+        F_SETFL => {
+            // fs/fcntl.c, SETFL_MASK. None of them changes what our files do.
+            let changeable = O_APPEND | O_NONBLOCK | O_NOATIME;
+            if argument as u32 & O_DIRECT != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let flags = &descriptor.file.flags;
+            let kept = flags.load(Ordering::Relaxed) & !changeable;
+            flags.store(kept | argument as u32 & changeable, Ordering::Relaxed);
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// ioctl(2): nothing here is a terminal, a disk or a socket.
+pub fn ioctl(process: &mut Process, fd: i32, command: u32) -> Answer {
+    let descriptor = process.files.slot_mut(fd)?;
+    match command {
+        FIOCLEX => descriptor.close_on_exec = true,
+        FIONCLEX => descriptor.close_on_exec = false,
+        _ => return Err(Errno::ENOTTY),
+    }
+    Ok(0)
+}

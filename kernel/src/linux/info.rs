@@ -1,0 +1,222 @@
+//! Who am I and where: identity, limits, the machine, random numbers, the thread's pointers.
+
+use super::abi::{Rlimit, Sysinfo, Utsname};
+use super::errno::{Answer, Errno};
+use super::files::MAX_DESCRIPTORS;
+use super::io;
+use super::process::Process;
+use crate::clock;
+use crate::machine::machine;
+use crate::random;
+use crate::user_memory;
+use linux_raw_sys::general::{
+    ARCH_SET_FS, GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM, MLOCK_LIMIT, RLIM_NLIMITS, RLIMIT_CORE,
+    RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, RLIMIT_STACK,
+    robust_list_head,
+};
+use linux_raw_sys::prctl::{
+    PR_GET_DUMPABLE, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
+};
+use mm::range::{PAGE_SIZE, USER_END};
+use mm::space::STACK_LIMIT_BYTES;
+use zerocopy::FromZeros;
+
+/// arch_prctl: the one number that linux-raw-sys lacks (arch/x86/include/uapi/asm/prctl.h).
+const ARCH_GET_FS: u32 = 0x1003;
+
+/// Every program's parent: nobody that it could meet.
+pub const PARENT_PID: u64 = 1;
+
+/// RLIMIT_* of a new program: no limits but those that Linux has by default and that mean something here.
+pub fn default_limits() -> [Rlimit; RLIM_NLIMITS as usize] {
+    core::array::from_fn(|resource| {
+        let (rlim_cur, rlim_max) = match resource as u32 {
+            RLIMIT_STACK => (STACK_LIMIT_BYTES, u64::MAX),
+            RLIMIT_NOFILE => (MAX_DESCRIPTORS as u64, MAX_DESCRIPTORS as u64),
+            RLIMIT_CORE => (0, u64::MAX),
+            RLIMIT_MEMLOCK => (u64::from(MLOCK_LIMIT), u64::from(MLOCK_LIMIT)),
+            RLIMIT_MSGQUEUE | RLIMIT_NICE | RLIMIT_RTPRIO => (0, 0),
+            _ => (u64::MAX, u64::MAX),
+        };
+        Rlimit { rlim_cur, rlim_max }
+    })
+}
+
+/// prlimit64(2). New limits are kept for the program to read back; only the old ones hold.
+pub fn prlimit(process: &mut Process, pid: i32, resource: u32, new: u64, old: u64) -> Answer {
+    if pid != 0 && pid != process.pid {
+        return Err(Errno::ESRCH);
+    }
+    let slot = process.limits.get_mut(resource as usize).ok_or(Errno::EINVAL)?;
+    let wanted = if new != 0 { Some(user_memory::read_value::<Rlimit>(new)?) } else { None };
+    let before = *slot;
+    if let Some(wanted) = wanted {
+        if wanted.rlim_cur > wanted.rlim_max {
+            return Err(Errno::EINVAL);
+        }
+        if resource == RLIMIT_NOFILE && wanted.rlim_max > MAX_DESCRIPTORS as u64 {
+            return Err(Errno::EPERM);
+        }
+        *slot = wanted;
+    }
+    if old != 0 {
+        user_memory::write_value(old, &before)?;
+    }
+    Ok(0)
+}
+
+/// uname(2).
+#[inline(never)]
+pub fn uname(out: u64) -> Answer {
+    let field = |text: &str| {
+        let mut field = [0; 65];
+        for (to, from) in field.iter_mut().take(64).zip(text.bytes()) {
+            *to = from;
+        }
+        field
+    };
+    let name = Utsname {
+        sysname: field("Linux"),
+        nodename: field("daxite"),
+        // The Linux whose answers are given here; libc refuses to run on old ones.
+        release: field("6.1.0-daxite"),
+        version: field(concat!("#1 Daxite ", env!("CARGO_PKG_VERSION"))),
+        machine: field("x86_64"),
+        domainname: field("(none)"),
+    };
+    user_memory::write_value(out, &name)?;
+    Ok(0)
+}
+
+/// sysinfo(2).
+pub fn sysinfo(out: u64) -> Answer {
+    let frames = machine().memory.frames;
+    let info = Sysinfo {
+        uptime: (clock::monotonic_ns() / 1_000_000_000) as i64,
+        totalram: frames.total_frames() * PAGE_SIZE,
+        freeram: frames.free_frames() * PAGE_SIZE,
+        procs: 1,
+        mem_unit: 1,
+        ..Sysinfo::new_zeroed()
+    };
+    user_memory::write_value(out, &info)?;
+    Ok(0)
+}
+
+/// getresuid(2), getresgid(2): 0 for all three.
+pub fn get_three_ids(real: u64, effective: u64, saved: u64) -> Answer {
+    for address in [real, effective, saved] {
+        user_memory::write_value(address, &0u32)?;
+    }
+    Ok(0)
+}
+
+/// getpgid(2), getsid(2): the program is alone in its group and session.
+pub fn getpgid(process: &mut Process, pid: i32) -> Answer {
+    match pid {
+        0 => Ok(process.pid as u64),
+        pid if pid == process.pid => Ok(pid as u64),
+        _ => Err(Errno::ESRCH),
+    }
+}
+
+/// sched_getaffinity(2): CPU 0. Answers the bytes written, one word.
+pub fn sched_getaffinity(process: &mut Process, pid: i32, len_bytes: u32, out: u64) -> Answer {
+    if len_bytes == 0 || !len_bytes.is_multiple_of(8) {
+        return Err(Errno::EINVAL);
+    }
+    if pid != 0 && pid != process.pid {
+        return Err(Errno::ESRCH);
+    }
+    user_memory::write_value(out, &1u64)?;
+    Ok(8)
+}
+
+/// getcpu(2): CPU 0 of node 0.
+pub fn getcpu(cpu: u64, node: u64) -> Answer {
+    for address in [cpu, node] {
+        if address != 0 {
+            user_memory::write_value(address, &0u32)?;
+        }
+    }
+    Ok(0)
+}
+
+/// arch_prctl(2): the thread pointer.
+pub fn arch_prctl(process: &mut Process, code: u32, address: u64) -> Answer {
+    let context = &mut process.task.context;
+    match code {
+        ARCH_SET_FS if address >= USER_END => Err(Errno::EPERM),
+        ARCH_SET_FS => {
+            context.fs_base = address;
+            context.load_fs_base();
+            Ok(0)
+        }
+        ARCH_GET_FS => {
+            user_memory::write_value(address, &context.fs_base)?;
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// set_robust_list(2): the list matters when a thread dies and others wait; there are no others.
+pub fn set_robust_list(len_bytes: u64) -> Answer {
+    // struct robust_list_head (include/uapi/linux/futex.h).
+    if len_bytes == size_of::<robust_list_head>() as u64 { Ok(0) } else { Err(Errno::EINVAL) }
+}
+
+/// getrandom(2): never blocks, whatever the flags.
+pub fn getrandom(buffer: u64, count: u64, flags: u32) -> Answer {
+    if flags & !(GRND_NONBLOCK | GRND_RANDOM | GRND_INSECURE) != 0
+        || flags & (GRND_RANDOM | GRND_INSECURE) == GRND_RANDOM | GRND_INSECURE
+    {
+        return Err(Errno::EINVAL);
+    }
+    // As on Linux, the range is checked as a whole and cut to what one call gives.
+    if buffer.checked_add(count).is_none_or(|end| end > USER_END) {
+        return Err(Errno::EFAULT);
+    }
+    io::fill(buffer, count.min(u64::from(u32::MAX >> 1)), random::fill)
+}
+
+/// prctl(2): the thread's name, and settings that are as they are.
+pub fn prctl(process: &mut Process, option: u32, argument: u64) -> Answer {
+    match option {
+        PR_SET_NAME => {
+            let mut name = [0; 16];
+            // Cut after 15 bytes, as on Linux; a longer string is no error.
+            for (index, byte) in name.iter_mut().take(15).enumerate() {
+                let address = argument.checked_add(index as u64).ok_or(Errno::EFAULT)?;
+                *byte = user_memory::read_value(address)?;
+                if *byte == 0 {
+                    break;
+                }
+            }
+            process.thread_name = name;
+            Ok(0)
+        }
+        PR_GET_NAME => {
+            user_memory::write_value(argument, &process.thread_name)?;
+            Ok(0)
+        }
+        PR_GET_DUMPABLE | PR_GET_NO_NEW_PRIVS => Ok(0),
+        PR_SET_DUMPABLE if argument <= 1 => Ok(0),
+        PR_SET_NO_NEW_PRIVS if argument == 1 => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_limits_are_linux_ones() {
+        let limits = default_limits();
+        let stack = limits[RLIMIT_STACK as usize];
+        assert_eq!((stack.rlim_cur, stack.rlim_max), (8 << 20, u64::MAX));
+        assert_eq!(limits[RLIMIT_NOFILE as usize].rlim_cur, 1024);
+        assert_eq!(limits[RLIMIT_CORE as usize].rlim_cur, 0);
+    }
+}

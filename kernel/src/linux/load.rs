@@ -1,0 +1,147 @@
+//! The start of a program: from a path in the initrd to registers that can be run.
+
+use super::brk::ProgramBreak;
+use super::process::Process;
+use super::signal;
+use crate::arch::context::UserContext;
+use crate::arch::paging;
+use crate::initrd::File;
+use crate::linux::image::{ImageError, Plan};
+use crate::linux::stack::{Arguments, Auxiliary, InitialStack, TooLong};
+use crate::machine::machine;
+use crate::random;
+use crate::task::Task;
+use crate::user_memory::{self, BadAddress};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::arch::x86_64::__cpuid;
+use core::fmt;
+use linux_raw_sys::general::{S_IFDIR, S_IFMT};
+use mm::pager::{Prot, Refusal, Sharing};
+use mm::range::{MapSize, PAGE_SIZE, USER_END};
+use mm::space::{AddressSpace, MapRequest, Placement};
+use mm::vma::{Backing, VmaFlags};
+
+/// Two thirds up the lower half, where Linux puts movable programs (asm/elf.h, ELF_ET_DYN_BASE).
+const IMAGE_BASE: u64 = USER_END / 3 * 2;
+/// Movable programs start up to 1 TiB higher, the stack up to 16 GiB lower, the heap up to 32 MiB behind the
+/// image: all as on Linux x86-64.
+const IMAGE_RANDOM_BYTES: u64 = 1 << 40;
+const STACK_RANDOM_BYTES: u64 = 16 << 30;
+const HEAP_RANDOM_BYTES: u64 = 32 << 20;
+
+/// Why a program cannot be started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoadError {
+    /// No such file in the initrd.
+    NotFound,
+    /// The path names a directory.
+    Directory,
+    /// Not a program that runs here.
+    Image(ImageError),
+    /// The arguments and the environment are too long.
+    Arguments(TooLong),
+    /// The image and the stack do not find room.
+    Map(Refusal),
+    /// The stack's first pages could not be had.
+    NoMemory,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::NotFound => write!(f, "no such file in the initrd"),
+            LoadError::Directory => write!(f, "is a directory"),
+            LoadError::Image(error) => write!(f, "cannot run: {error}"),
+            LoadError::Arguments(error) => write!(f, "cannot run: {error}"),
+            LoadError::Map(refusal) => write!(f, "cannot be mapped: {refusal}"),
+            LoadError::NoMemory => write!(f, "out of memory"),
+        }
+    }
+}
+
+impl From<Refusal> for LoadError {
+    fn from(refusal: Refusal) -> LoadError {
+        LoadError::Map(refusal)
+    }
+}
+
+/// The stack is the only user memory that is written before the program runs.
+impl From<BadAddress> for LoadError {
+    fn from(BadAddress: BadAddress) -> LoadError {
+        LoadError::NoMemory
+    }
+}
+
+/// Makes the program at `path` of the initrd ready to run, and leaves its address space loaded, also when it
+/// fails.
+pub fn load(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Box<Process>, LoadError> {
+    let machine = machine();
+    let file = machine.initrd.find(path).ok_or(LoadError::NotFound)?;
+    if file.mode & S_IFMT == S_IFDIR {
+        return Err(LoadError::Directory);
+    }
+    let plan = Plan::parse(file.bytes).map_err(LoadError::Image)?;
+    if plan.wants_executable_stack {
+        log::warn!("{path}: wants an executable stack; it gets one that is not");
+    }
+    let space = AddressSpace::new(&machine.kernel_half, &machine.memory, random::u64());
+    let space = Arc::new(space.ok_or(LoadError::NoMemory)?);
+    let bias = plan.bias(random_above(IMAGE_BASE, IMAGE_RANDOM_BYTES, MapSize::Size2M));
+    plan.map(file, &space, bias)?;
+    paging::load_space(&space);
+    let mut context = UserContext::default();
+    context.rip = plan.entry.wrapping_add(bias);
+    context.rsp = start_stack(&space, &plan, bias, file, argv, envp)?;
+    // Interrupts on; bit 1 is always set.
+    context.rflags = 0x202;
+    let heap = random_above(plan.high().wrapping_add(bias), HEAP_RANDOM_BYTES, MapSize::Size4K);
+    Ok(Box::new(Process::new(Task { context, space }, file, ProgramBreak::new(heap))))
+}
+
+/// Maps the stack and puts the arguments on it; the program's first stack pointer.
+fn start_stack(
+    space: &AddressSpace,
+    plan: &Plan,
+    bias: u64,
+    file: &File,
+    argv: &[Vec<u8>],
+    envp: &[Vec<u8>],
+) -> Result<u64, LoadError> {
+    let mut random = [0; 16];
+    random::fill(&mut random);
+    let path = [b"/", file.path.as_bytes()].concat();
+    let auxiliary = Auxiliary {
+        headers: plan.headers.map_or(0, |address| address.wrapping_add(bias)),
+        header_count: plan.header_count,
+        entry: plan.entry.wrapping_add(bias),
+        hwcap: u64::from(__cpuid(1).edx),
+        signal_stack_bytes: signal::stack_bytes(),
+        random,
+    };
+    let top = random_above(USER_END - STACK_RANDOM_BYTES, STACK_RANDOM_BYTES, MapSize::Size4K);
+    let stack = InitialStack::build(top, &Arguments { path: &path, argv, envp }, &auxiliary)
+        .map_err(LoadError::Arguments)?;
+    let len_bytes = stack.mapped_bytes();
+    space.mmap(&MapRequest {
+        placement: Placement::FixedNoReplace(top - len_bytes),
+        len_bytes,
+        prot: Prot::READ | Prot::WRITE,
+        max_prot: Prot::all(),
+        sharing: Sharing::Private,
+        backing: Backing::Anonymous,
+        offset_bytes: 0,
+        flags: VmaFlags::GROWS_DOWN,
+        name: "[stack]",
+    })?;
+    user_memory::write(stack.pointer, &stack.bytes)?;
+    Ok(stack.pointer)
+}
+
+/// A random multiple of `size` in `[start, start + span_bytes]`; `start` and the span are whole pages.
+fn random_above(start: u64, span_bytes: u64, size: MapSize) -> u64 {
+    let start = start.next_multiple_of(PAGE_SIZE);
+    let moved = start.saturating_add(random::u64() % span_bytes);
+    (moved & !(size.bytes() - 1)).max(start)
+}

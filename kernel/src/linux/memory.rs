@@ -1,0 +1,353 @@
+//! mmap and its kin: Linux's flags and order of checks; the address space decides the rest.
+//!
+//! Orders are those of Linux 6.1 mm/mmap.c (`do_mmap`), mm/mprotect.c and mm/msync.c, so that a call with
+//! two faults answers the same errno. Where a device is refused, the log says why (Linux says EINVAL).
+
+use super::dev::Device;
+use super::errno::{Answer, Errno};
+use super::files::{Object, OpenFile};
+use super::process::Process;
+use crate::linux::image::FilePages;
+use crate::machine::machine;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use linux_raw_sys::general::{
+    MAP_32BIT, MAP_ANONYMOUS, MAP_DENYWRITE, MAP_EXECUTABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
+    MAP_HUGE_1GB, MAP_HUGE_2MB, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE,
+    MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE, MCL_CURRENT, MCL_FUTURE,
+    MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP,
+    PROT_READ, PROT_SEM, PROT_WRITE,
+};
+use mm::pager::{Access, Prot, Refusal, Sharing};
+use mm::range::{PAGE_SIZE, USER_END, VirtRange};
+use mm::space::{MapRequest, Placement};
+use mm::vma::{Backing, VmaFlags};
+
+/// Flags that MAP_SHARED_VALIDATE knows for every file (include/linux/mman.h, LEGACY_MAP_MASK; the zero ones
+/// left out). MAP_FIXED_NOREPLACE is not among them, as on Linux.
+const LEGACY_FLAGS: u32 = MAP_SHARED
+    | MAP_PRIVATE
+    | MAP_FIXED
+    | MAP_ANONYMOUS
+    | MAP_DENYWRITE
+    | MAP_EXECUTABLE
+    | MAP_GROWSDOWN
+    | MAP_LOCKED
+    | MAP_NORESERVE
+    | MAP_POPULATE
+    | MAP_NONBLOCK
+    | MAP_STACK
+    | MAP_HUGETLB
+    | MAP_32BIT
+    | MAP_HUGE_2MB
+    | MAP_HUGE_1GB;
+
+/// What the kernel keeps for itself: calls that allocate for good on a program's behalf (descriptors, file
+/// mappings) answer ENOMEM when fewer frames are free.
+const RESERVED_FRAMES: u64 = 32;
+
+/// Is there memory for one more small object of a program?
+pub fn check_reserve() -> Result<(), Errno> {
+    if machine().memory.frames.free_frames() < RESERVED_FRAMES { Err(Errno::ENOMEM) } else { Ok(()) }
+}
+
+/// An empty vector with room for `count` elements, or ENOMEM: for what a program decides the size of.
+pub fn vec_for<T>(count: usize) -> Result<Vec<T>, Errno> {
+    let mut vec = Vec::new();
+    vec.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+    Ok(vec)
+}
+
+/// mmap(2).
+#[inline(never)]
+pub fn mmap(
+    process: &mut Process,
+    address: u64,
+    len_bytes: u64,
+    prot: u32,
+    flags: u32,
+    fd: i32,
+    offset_bytes: u64,
+) -> Answer {
+    if !offset_bytes.is_multiple_of(PAGE_SIZE) {
+        return Err(refused_offset(process, fd, flags, offset_bytes));
+    }
+    let file = match flags & MAP_ANONYMOUS {
+        0 => Some(process.files.get(fd)?.clone()),
+        _ => None,
+    };
+    // There is no hugetlbfs file, and no huge page was reserved (Linux: mm/hugetlb.c, hugetlb_reserve_pages).
+    if flags & MAP_HUGETLB != 0 {
+        return Err(if file.is_some() { Errno::EINVAL } else { Errno::ENOMEM });
+    }
+    check_geometry(address, len_bytes, flags, offset_bytes)?;
+    let target = match &file {
+        Some(file) => file_target(file, prot, flags)?,
+        None => anonymous_target(flags)?,
+    };
+    let request = MapRequest {
+        placement: placement(address, flags),
+        len_bytes,
+        prot: to_prot(prot),
+        max_prot: target.max_prot,
+        sharing: target.sharing,
+        backing: target.backing,
+        offset_bytes,
+        flags: target.flags,
+        name: "",
+    };
+    let start = process.task.space.mmap(&request).map_err(|refusal| {
+        log_refusal(process, "mmap", file.as_deref(), refusal);
+        // Linux makes room before it asks the device, and calls this failure ENOMEM.
+        if flags & MAP_FIXED != 0 && cuts_an_entry(process, address, len_bytes) {
+            return Errno::ENOMEM;
+        }
+        Errno::from(refusal)
+    })?;
+    if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE || flags & MAP_LOCKED != 0 {
+        populate(process, start.as_u64(), len_bytes, request.prot);
+    }
+    Ok(start.as_u64())
+}
+
+/// What a mapping shows, and the most it may ever be allowed to do.
+struct Target {
+    backing: Backing,
+    sharing: Sharing,
+    max_prot: Prot,
+    flags: VmaFlags,
+}
+
+/// The checks of do_mmap and get_unmapped_area that need no object.
+fn check_geometry(address: u64, len_bytes: u64, flags: u32, offset_bytes: u64) -> Result<(), Errno> {
+    if len_bytes == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len_bytes = len_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+    if offset_bytes.checked_add(len_bytes).is_none() {
+        return Err(Errno::EOVERFLOW);
+    }
+    if len_bytes > USER_END {
+        return Err(Errno::ENOMEM);
+    }
+    if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
+        if address > USER_END - len_bytes {
+            return Err(Errno::ENOMEM);
+        }
+        if !address.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    Ok(())
+}
+
+fn anonymous_target(flags: u32) -> Result<Target, Errno> {
+    let grows_down = flags & MAP_GROWSDOWN != 0;
+    let sharing = match flags & MAP_TYPE {
+        MAP_PRIVATE => Sharing::Private,
+        MAP_SHARED if !grows_down => Sharing::Shared,
+        _ => return Err(Errno::EINVAL),
+    };
+    let flags = if grows_down { VmaFlags::GROWS_DOWN } else { VmaFlags::empty() };
+    Ok(Target { backing: Backing::Anonymous, sharing, max_prot: Prot::all(), flags })
+}
+
+fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> {
+    let sharing = match flags & MAP_TYPE {
+        MAP_SHARED => Sharing::Shared,
+        MAP_SHARED_VALIDATE => {
+            // Only dax devices know MAP_SYNC (drivers/dax/device.c, mmap_supported_flags).
+            let known = match file.object {
+                Object::Dax(_) => LEGACY_FLAGS | MAP_SYNC,
+                _ => LEGACY_FLAGS,
+            };
+            if flags & !known & !MAP_TYPE != 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            Sharing::Shared
+        }
+        MAP_PRIVATE => Sharing::Private,
+        _ => return Err(Errno::EINVAL),
+    };
+    let mut max_prot = Prot::all();
+    if sharing == Sharing::Shared && !file.is_writable() {
+        if prot & PROT_WRITE != 0 {
+            return Err(Errno::EACCES);
+        }
+        max_prot = max_prot.difference(Prot::WRITE);
+    }
+    if !file.is_readable() {
+        return Err(Errno::EACCES);
+    }
+    let backing = match &file.object {
+        Object::Dax(open) => {
+            max_prot = max_prot.intersection(open.max_prot());
+            Backing::Device(open.clone())
+        }
+        Object::File(contents) => {
+            check_reserve()?;
+            Backing::Private(Arc::new(FilePages::whole(contents)))
+        }
+        Object::Device(Device::Zero) => Backing::Anonymous,
+        Object::Device(Device::Null | Device::Random) => return Err(Errno::ENODEV),
+        Object::Stream(_) | Object::Directory(_) | Object::Proc(_) => return Err(Errno::ENODEV),
+    };
+    if flags & MAP_GROWSDOWN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Target { backing, sharing, max_prot, flags: VmaFlags::empty() })
+}
+
+fn placement(address: u64, flags: u32) -> Placement {
+    if flags & MAP_FIXED_NOREPLACE != 0 {
+        return Placement::FixedNoReplace(address);
+    }
+    if flags & MAP_FIXED != 0 {
+        return Placement::Fixed(address);
+    }
+    match address {
+        _ if flags & MAP_32BIT != 0 => Placement::Below2G,
+        0 => Placement::Anywhere,
+        hint => Placement::Hint(hint),
+    }
+}
+
+/// PROT_* as what the program may do; bits that Linux ignores are ignored.
+fn to_prot(prot: u32) -> Prot {
+    let mut allowed = Prot::empty();
+    allowed.set(Prot::READ, prot & PROT_READ != 0);
+    allowed.set(Prot::WRITE, prot & PROT_WRITE != 0);
+    allowed.set(Prot::EXEC, prot & PROT_EXEC != 0);
+    allowed
+}
+
+/// Would a mapping of these addresses cut through an entry of a device?
+fn cuts_an_entry(process: &Process, address: u64, len_bytes: u64) -> bool {
+    let Some(end) = check_range(address, len_bytes) else { return false };
+    let mut cuts = false;
+    process.task.space.for_each_vma(&mut |vma| {
+        // A vma of a device is whole entries, at a multiple of their size.
+        let is_cut = |edge: u64| {
+            let inside = vma.range.start().as_u64() < edge && edge < vma.range.end().as_u64();
+            inside && !vma.granule.divides(edge)
+        };
+        cuts |= is_cut(address) || is_cut(end);
+    });
+    cuts
+}
+
+/// Faults in what was mapped, as far as it goes: mmap has succeeded already.
+fn populate(process: &mut Process, start: u64, len_bytes: u64, prot: Prot) {
+    let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
+    if let Some(range) = VirtRange::new(start, len_bytes.next_multiple_of(PAGE_SIZE)) {
+        let _ = process.task.space.populate(range, access);
+    }
+}
+
+fn refused_offset(process: &mut Process, fd: i32, flags: u32, offset_bytes: u64) -> Errno {
+    let file = process.files.get(fd).ok().filter(|_| flags & MAP_ANONYMOUS == 0).cloned();
+    let align = match file.as_deref().map(|file| &file.object) {
+        Some(Object::Dax(open)) => open.device().align(),
+        _ => mm::range::MapSize::Size4K,
+    };
+    let refusal = Refusal::Misaligned { what: "offset", value: offset_bytes, align };
+    log_refusal(process, "mmap", file.as_deref(), refusal);
+    Errno::from(refusal)
+}
+
+/// Says in the log why a device was not mapped: EINVAL alone has cost people days.
+fn log_refusal(process: &mut Process, call: &str, file: Option<&OpenFile>, refusal: Refusal) {
+    let Some(Object::Dax(open)) = file.map(|file| &file.object) else { return };
+    if process.may_log() {
+        log::warn!("{call} of /dev/{} refused: {refusal}", open.device().name());
+    }
+}
+
+/// munmap(2).
+pub fn munmap(process: &mut Process, address: u64, len_bytes: u64) -> Answer {
+    if !address.is_multiple_of(PAGE_SIZE) || len_bytes == 0 || check_range(address, len_bytes).is_none() {
+        return Err(Errno::EINVAL);
+    }
+    process.task.space.munmap(address, len_bytes).map_err(|refusal| {
+        log_range_refusal(process, "munmap", address, len_bytes, refusal);
+        Errno::from(refusal)
+    })?;
+    Ok(0)
+}
+
+/// mprotect(2).
+pub fn mprotect(process: &mut Process, address: u64, len_bytes: u64, prot: u32) -> Answer {
+    if prot & (PROT_GROWSDOWN | PROT_GROWSUP) != 0 || !address.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    if len_bytes == 0 {
+        return Ok(0);
+    }
+    check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
+    if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    process.task.space.mprotect(address, len_bytes, to_prot(prot)).map_err(|refusal| {
+        log_range_refusal(process, "mprotect", address, len_bytes, refusal);
+        Errno::from(refusal)
+    })?;
+    Ok(0)
+}
+
+/// Says in the log that a call would have split an entry; other refusals speak for themselves.
+pub fn log_range_refusal(process: &mut Process, call: &str, address: u64, len_bytes: u64, refusal: Refusal) {
+    if matches!(refusal, Refusal::Misaligned { .. }) && process.may_log() {
+        log::warn!("{call} of {len_bytes:#x} bytes at {address:#x} refused: {refusal}");
+    }
+}
+
+/// The end of `[address, address + len_bytes)` rounded up to pages; `None` when it leaves the program's half.
+pub fn check_range(address: u64, len_bytes: u64) -> Option<u64> {
+    let end = address.checked_add(len_bytes.checked_next_multiple_of(PAGE_SIZE)?)?;
+    (end <= USER_END).then_some(end)
+}
+
+/// msync(2): MS_SYNC on a device flushes what its medium needs (Linux answers EINVAL; error matrix).
+pub fn msync(process: &mut Process, address: u64, len_bytes: u64, flags: u32) -> Answer {
+    if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0
+        || !address.is_multiple_of(PAGE_SIZE)
+        || flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC
+    {
+        return Err(Errno::EINVAL);
+    }
+    let end = check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
+    if end == address {
+        return Ok(0);
+    }
+    match flags & MS_SYNC {
+        0 => process.task.space.check_mapped(address, end - address)?,
+        _ => process.task.space.flush_device(address, end - address)?,
+    }
+    Ok(0)
+}
+
+/// mlock(2), mlock2(2), munlock(2): nothing is ever swapped out; only the range is checked.
+pub fn mlock(process: &mut Process, address: u64, len_bytes: u64, flags: u32) -> Answer {
+    if flags & !MLOCK_ONFAULT != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let start = address - address % PAGE_SIZE;
+    let len_bytes = len_bytes.checked_add(address - start).ok_or(Errno::EINVAL)?;
+    let end = check_range(start, len_bytes).ok_or(Errno::ENOMEM)?;
+    if end > start {
+        process.task.space.check_mapped(start, end - start)?;
+    }
+    Ok(0)
+}
+
+/// mlockall(2): nothing to do but to check the flags.
+pub fn mlockall(flags: u32) -> Answer {
+    match flags {
+        0 | MCL_ONFAULT => Err(Errno::EINVAL),
+        flags if flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 => Err(Errno::EINVAL),
+        _ => Ok(0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

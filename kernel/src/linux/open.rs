@@ -1,0 +1,126 @@
+//! Calls that take a path and give a descriptor, or only an answer about the path.
+
+use super::errno::{Answer, Errno};
+use super::files::{Object, OpenFile};
+use super::memory::check_reserve;
+use super::process::Process;
+use super::tree::{self, Directory, Node};
+use crate::user_memory;
+use alloc::string::String;
+use alloc::sync::Arc;
+use linux_raw_sys::general::{
+    O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_TMPFILE, O_TRUNC,
+    R_OK, W_OK, X_OK,
+};
+use mm::pager::Prot;
+
+/// open(2), openat(2): `directory` is AT_FDCWD or a descriptor, `path` an address.
+pub fn openat(process: &mut Process, directory: i32, path: u64, flags: u32) -> Answer {
+    check_reserve()?;
+    let path = tree::read_path(&process.files, directory, path)?;
+    let node = match tree::find(&process.owner(), &path) {
+        Ok(node) => node,
+        // The tree is read only: nothing can be created.
+        Err(Errno::ENOENT) if flags & O_CREAT != 0 => return Err(Errno::EROFS),
+        Err(errno) => return Err(errno),
+    };
+    if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL {
+        return Err(Errno::EEXIST);
+    }
+    let object = open_node(process, node, flags)?;
+    // No file of ours does direct I/O (error matrix: EINVAL for a dax device).
+    if flags & O_DIRECT != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let status = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW);
+    process.files.add(Arc::new(OpenFile::new(object, status)), flags)
+}
+
+fn open_node(process: &Process, node: Node, flags: u32) -> Result<Object, Errno> {
+    let writes = flags & O_ACCMODE != O_RDONLY;
+    if let Node::Directory(directory) = node {
+        return open_directory(directory, flags);
+    }
+    if flags & O_DIRECTORY != 0 {
+        return Err(Errno::ENOTDIR);
+    }
+    match node {
+        Node::Directory(_) => Err(Errno::EISDIR),
+        Node::Executable if flags & O_NOFOLLOW != 0 => Err(Errno::ELOOP),
+        Node::Executable | Node::File(_) if writes || flags & O_TRUNC != 0 => Err(Errno::EROFS),
+        Node::Executable => Ok(Object::File(process.executable)),
+        Node::File(file) => Ok(Object::File(file)),
+        Node::Device(device) => Ok(Object::Device(device)),
+        // An unarmed NVDIMM loses what is written to it: its device opens for reading only.
+        Node::Dax(device) if writes && !device.max_prot().contains(Prot::WRITE) => Err(Errno::EROFS),
+        Node::Dax(device) => Ok(Object::Dax(device.open()?)),
+        Node::Proc(_) if writes => Err(Errno::EACCES),
+        Node::Proc(file) => Ok(Object::Proc(file)),
+    }
+}
+
+fn open_directory(directory: Directory, flags: u32) -> Result<Object, Errno> {
+    if flags & O_TMPFILE == O_TMPFILE {
+        return Err(Errno::EROFS);
+    }
+    if flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0 {
+        return Err(Errno::EISDIR);
+    }
+    Ok(Object::Directory(directory))
+}
+
+/// access(2), faccessat(2): user 0 may read everything, write devices, execute what has an x bit.
+pub fn faccessat(process: &mut Process, directory: i32, path: u64, mode: u32) -> Answer {
+    if mode & !(R_OK | W_OK | X_OK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = tree::read_path(&process.files, directory, path)?;
+    let file = match tree::find(&process.owner(), &path)? {
+        Node::Executable => process.executable,
+        Node::File(file) => file,
+        Node::Directory(_) if mode & W_OK != 0 => return Err(Errno::EROFS),
+        Node::Directory(_) => return Ok(0),
+        Node::Device(_) | Node::Dax(_) | Node::Proc(_) if mode & X_OK != 0 => return Err(Errno::EACCES),
+        Node::Device(_) | Node::Dax(_) | Node::Proc(_) => return Ok(0),
+    };
+    match mode {
+        _ if mode & X_OK != 0 && file.mode & 0o111 == 0 => Err(Errno::EACCES),
+        _ if mode & W_OK != 0 => Err(Errno::EROFS),
+        _ => Ok(0),
+    }
+}
+
+/// readlink(2), readlinkat(2): the only link is /proc/self/exe.
+pub fn readlinkat(process: &mut Process, directory: i32, path: u64, buffer: u64, len_bytes: i32) -> Answer {
+    let len_bytes = usize::try_from(len_bytes).ok().filter(|&len| len > 0).ok_or(Errno::EINVAL)?;
+    let path = tree::read_path(&process.files, directory, path)?;
+    match tree::find(&process.owner(), &path)? {
+        Node::Executable => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    let target = process.executable_path();
+    let bytes = target.as_bytes();
+    let bytes = bytes.get(..len_bytes).unwrap_or(bytes);
+    user_memory::write(buffer, bytes)?;
+    Ok(bytes.len() as u64)
+}
+
+/// getcwd(2).
+pub fn getcwd(buffer: u64, len_bytes: u64) -> Answer {
+    let path = b"/\0";
+    if len_bytes < path.len() as u64 {
+        return Err(Errno::ERANGE);
+    }
+    user_memory::write(buffer, path)?;
+    Ok(path.len() as u64)
+}
+
+/// chdir(2): to where the program is already, or not at all.
+pub fn chdir(process: &mut Process, path: u64) -> Answer {
+    let path: String = tree::read_path(&process.files, linux_raw_sys::general::AT_FDCWD, path)?;
+    match tree::find(&process.owner(), &path)? {
+        Node::Directory(directory) if directory.path.is_empty() => Ok(0),
+        Node::Directory(_) => Err(Errno::EACCES),
+        _ => Err(Errno::ENOTDIR),
+    }
+}

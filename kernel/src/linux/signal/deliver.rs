@@ -1,0 +1,194 @@
+//! Delivery: from a pending or forced signal to a running handler, and back.
+
+use super::frame::{self, CLEARED_FLAGS, Placement, RED_ZONE_BYTES, SignalFrame, UContext};
+use super::number::{DefaultAction, Signal};
+use super::{DEFAULT, IGNORE, no_alternate_stack};
+use crate::arch::fpu;
+use crate::linux::abi::{SigAction, SigInfo};
+use crate::linux::errno::{Answer, Errno};
+use crate::linux::process::{ExitStatus, Process};
+use crate::user_memory;
+use alloc::vec;
+use linux_raw_sys::general::{
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SI_KERNEL, SI_TKILL, SI_USER, SS_AUTODISARM,
+};
+use zerocopy::FromZeros;
+
+impl Process {
+    /// Delivers what is pending and not blocked: the first signal's handler runs last, as on Linux.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::linux) fn deliver_pending(&mut self) {
+        while self.ended().is_none()
+            && let Some(signal) = Signal::first_of(self.signals.deliverable())
+        {
+            let is_to_thread = self.signals.to_thread & signal.bit() != 0;
+            self.signals.forget(signal.bit());
+            let mut info = info(signal, if is_to_thread { SI_TKILL } else { SI_USER as i32 });
+            info.value = u64::from(self.pid.unsigned_abs());
+            self.deliver(signal, &info);
+        }
+        // A signal that was ignored after all ends an rt_sigsuspend without a frame that restores the mask.
+        if let Some(mask) = self.signals.suspended.take() {
+            self.signals.set_blocked(mask);
+        }
+    }
+
+    fn deliver(&mut self, signal: Signal, info: &SigInfo) {
+        let action = self.signals.action(signal);
+        match action.sa_handler_kernel {
+            IGNORE => {}
+            DEFAULT => match signal.default_action() {
+                DefaultAction::Ignore => {}
+                DefaultAction::Terminate => self.end(ExitStatus::Killed(signal)),
+                DefaultAction::Stop => drop(self.wait_for_ever("stop")),
+            },
+            _ if self.run_handler(signal, &action, info).is_ok() => {}
+            _ if signal == Signal::SEGV => {
+                log::warn!("/{}: no room on the stack for the frame of {signal}", self.name());
+                self.end(ExitStatus::Killed(signal));
+            }
+            _ => self.force(Signal::SEGV, SI_KERNEL as i32, 0),
+        }
+    }
+
+    /// Delivers a fault's signal. Blocked or ignored, it kills: the program could not go on (kernel/signal.c,
+    /// `force_sig_info_to_task`).
+    pub(super) fn force(&mut self, signal: Signal, code: i32, address: u64) {
+        let is_blocked = self.signals.blocked & signal.bit() != 0;
+        let action = self.signals.action(signal);
+        if is_blocked || action.sa_handler_kernel == IGNORE {
+            self.signals.set_blocked(self.signals.blocked & !signal.bit());
+            self.signals.set_action(signal, SigAction { sa_handler_kernel: DEFAULT, ..action });
+        }
+        let info = SigInfo { value: address, ..info(signal, code) };
+        self.deliver(signal, &info);
+    }
+
+    /// Builds the frame and points the program at its handler. Fails, with the registers as they were, when
+    /// the frame cannot be written or the program gave no way back.
+    #[inline(never)]
+    fn run_handler(&mut self, signal: Signal, action: &SigAction, info: &SigInfo) -> Result<(), Errno> {
+        let has = |flag: u32| action.sa_flags & u64::from(flag) != 0;
+        if !has(SA_RESTORER) {
+            return Err(Errno::EFAULT);
+        }
+        let place = self.place_frame(has(SA_ONSTACK)).ok_or(Errno::EFAULT)?;
+        let mut image = fpu::save();
+        frame::finish_image(&mut image);
+        let image_bytes = fpu::area_bytes();
+        user_memory::write(place.fpstate, image.0.get(..image_bytes).unwrap_or(&image.0))?;
+        if let Some(mark) = frame::end_mark() {
+            user_memory::write(place.fpstate + image_bytes as u64, &mark)?;
+        }
+        let signals = &mut self.signals;
+        let mask = signals.suspended.unwrap_or(signals.blocked);
+        let frame = SignalFrame {
+            restorer: action.sa_restorer,
+            context: UContext::capture(
+                &self.task.context,
+                signals.last_fault,
+                place.fpstate,
+                signals.alternate,
+                mask,
+            ),
+            info: *info,
+        };
+        user_memory::write_value(place.frame, &frame)?;
+
+        signals.suspended = None;
+        if signals.alternate.ss_flags & SS_AUTODISARM != 0 {
+            signals.alternate = no_alternate_stack();
+        }
+        let own = if has(SA_NODEFER) { 0 } else { signal.bit() };
+        signals.set_blocked(signals.blocked | action.sa_mask | own);
+        if has(SA_RESETHAND) {
+            signals.set_action(signal, SigAction { sa_handler_kernel: DEFAULT, ..*action });
+        }
+        let context = &mut self.task.context;
+        context.rip = action.sa_handler_kernel;
+        context.rsp = place.frame;
+        context.rdi = u64::from(signal.number());
+        context.rsi = place.frame + core::mem::offset_of!(SignalFrame, info) as u64;
+        context.rdx = place.frame + core::mem::offset_of!(SignalFrame, context) as u64;
+        context.rax = 0;
+        context.rflags &= !CLEARED_FLAGS;
+        // A handler starts like a program does; its return brings the interrupted state back.
+        fpu::reset();
+        Ok(())
+    }
+
+    /// Where the frame goes: below the red zone, or on the alternate stack when the handler asks for it and
+    /// the program is not on it already.
+    fn place_frame(&self, wants_alternate: bool) -> Option<Placement> {
+        let signals = &self.signals;
+        let alternate = signals.alternate;
+        let stack_pointer = self.task.context.rsp;
+        let is_nested = signals.is_on_alternate(stack_pointer);
+        let enters = wants_alternate && alternate.ss_size != 0 && !is_nested;
+        let top = match enters {
+            true => alternate.ss_sp.checked_add(alternate.ss_size)?,
+            false => stack_pointer.checked_sub(RED_ZONE_BYTES)?,
+        };
+        let place = Placement::below(top)?;
+        // A frame that leaves the alternate stack below would destroy what lies there.
+        if (enters || is_nested) && !signals.is_inside_alternate(place.frame) {
+            return None;
+        }
+        Some(place)
+    }
+}
+
+fn info(signal: Signal, code: i32) -> SigInfo {
+    SigInfo { si_signo: i32::from(signal.number()), si_code: code, ..SigInfo::new_zeroed() }
+}
+
+/// rt_sigreturn(2): takes the program back to what the handler interrupted, or what it made of it.
+#[inline(never)]
+pub fn sigreturn(process: &mut Process) -> Answer {
+    if restore(process).is_err() {
+        if process.may_log() {
+            log::warn!("/{}: rt_sigreturn: bad frame at {:#x}", process.name(), process.task.context.rsp);
+        }
+        process.force(Signal::SEGV, SI_KERNEL as i32, 0);
+    }
+    // Whatever is in rax now is the program's, not a result.
+    Ok(process.task.context.rax)
+}
+
+fn restore(process: &mut Process) -> Result<(), Errno> {
+    // The handler's return has taken the restorer's address off the stack.
+    let stack_pointer = process.task.context.rsp;
+    let saved: UContext = user_memory::read_value(stack_pointer)?;
+    let image = match saved.registers.fpstate {
+        0 => None,
+        address => Some(read_image(address)?),
+    };
+    if !saved.restore(&mut process.task.context) {
+        return Err(Errno::EFAULT);
+    }
+    match image {
+        Some(image) => fpu::restore(&image),
+        None => fpu::reset(),
+    }
+    process.signals.set_blocked(saved.mask);
+    // As on Linux, a bad alternate stack in the frame is not the handler's fault.
+    let _ = process.signals.set_alternate(&saved.stack, process.task.context.rsp);
+    Ok(())
+}
+
+/// Reads an FPU image as far as its software bytes say, when the end mark agrees.
+fn read_image(address: u64) -> Result<alloc::boxed::Box<fpu::FpuArea>, Errno> {
+    let mut legacy = [0; 512];
+    user_memory::read(address, &mut legacy)?;
+    let len = frame::claimed_bytes(&legacy);
+    if len > legacy.len() {
+        let mark_address = address.checked_add(len as u64).ok_or(Errno::EFAULT)?;
+        if frame::is_end_mark(user_memory::read_value(mark_address)?) {
+            let mut image = vec![0; len];
+            user_memory::read(address, &mut image)?;
+            return Ok(frame::area_from(&image));
+        }
+    }
+    Ok(frame::area_from(&legacy))
+}

@@ -1,0 +1,238 @@
+//! What a program finds on its stack at its first instruction: argc, argv, envp, the auxiliary vector.
+//!
+//! Sources: AMD64 psABI 3.4.1 and Linux fs/binfmt_elf.c, `create_elf_tables`. From the top down: 8 zero
+//! bytes, the program's path, the environment's strings, the arguments' strings; the platform string and 16
+//! random bytes; the auxiliary vector, envp, argv, argc. The stack pointer is a multiple of 16.
+
+use alloc::vec::Vec;
+use core::fmt;
+use linux_raw_sys::auxvec;
+use mm::range::PAGE_SIZE;
+
+/// Most bytes of strings and pointers that a program can be started with: a quarter of its stack (Linux).
+pub const MAX_ARGUMENT_BYTES: u64 = 2 << 20;
+
+/// Clock ticks a second that times(2) counts in (AT_CLKTCK; Linux's USER_HZ).
+const CLOCK_TICKS: u64 = 100;
+const PLATFORM: &[u8] = b"x86_64\0";
+
+/// What a program is started with.
+pub struct Arguments<'a> {
+    /// Its path, without NUL.
+    pub path: &'a [u8],
+    /// Its arguments, without NULs.
+    pub argv: &'a [Vec<u8>],
+    /// Its environment, `NAME=value` without NULs.
+    pub envp: &'a [Vec<u8>],
+}
+
+/// What the auxiliary vector says about the program and the machine.
+pub struct Auxiliary {
+    /// Where the program headers are in memory; 0 when they are not.
+    pub headers: u64,
+    /// Their count.
+    pub header_count: u16,
+    /// The program's first instruction.
+    pub entry: u64,
+    /// CPUID leaf 1, EDX.
+    pub hwcap: u64,
+    /// Bytes of stack that a signal takes at most.
+    pub signal_stack_bytes: u64,
+    /// For stack protectors.
+    pub random: [u8; 16],
+}
+
+/// The top of a new stack.
+#[derive(Debug)]
+pub struct InitialStack {
+    /// Where `bytes` go, and the program's first stack pointer.
+    pub pointer: u64,
+    /// From `pointer` to the top of the stack.
+    pub bytes: Vec<u8>,
+}
+
+/// The arguments and the environment are too long (E2BIG).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TooLong {
+    /// Bytes with all pointers.
+    pub len_bytes: u64,
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooLong { len_bytes } = self;
+        write!(f, "arguments and environment take {len_bytes} bytes; at most {MAX_ARGUMENT_BYTES} fit")
+    }
+}
+
+impl InitialStack {
+    /// Lays out the stack that ends at `top`, a multiple of the page size well above [`MAX_ARGUMENT_BYTES`].
+    pub fn build(top: u64, arguments: &Arguments, auxiliary: &Auxiliary) -> Result<InitialStack, TooLong> {
+        let len_bytes = argument_bytes(arguments);
+        if len_bytes > MAX_ARGUMENT_BYTES {
+            return Err(TooLong { len_bytes });
+        }
+        let mut strings = Vec::new();
+        let argv = push_strings(&mut strings, arguments.argv);
+        let envp = push_strings(&mut strings, arguments.envp);
+        let path = push_string(&mut strings, arguments.path);
+        strings.extend_from_slice(&[0; 8]);
+        let strings_start = top - strings.len() as u64;
+
+        let random_start = (strings_start - (16 + PLATFORM.len() as u64)) & !15;
+        let platform_start = random_start + 16;
+        let auxv = auxiliary.vector(strings_start + path, platform_start, random_start);
+
+        let mut words = Vec::with_capacity(argv.len() + envp.len() + auxv.len() * 2 + 4);
+        words.push(argv.len() as u64);
+        words.extend(argv.iter().map(|offset| strings_start + offset));
+        words.push(0);
+        words.extend(envp.iter().map(|offset| strings_start + offset));
+        words.push(0);
+        words.extend(auxv.iter().flat_map(|&(kind, value)| [u64::from(kind), value]));
+        let pointer = (random_start - words.len() as u64 * 8) & !15;
+
+        let mut bytes = Vec::with_capacity((top - pointer) as usize);
+        words.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        bytes.resize((random_start - pointer) as usize, 0);
+        bytes.extend_from_slice(&auxiliary.random);
+        bytes.extend_from_slice(PLATFORM);
+        bytes.resize((strings_start - pointer) as usize, 0);
+        bytes.append(&mut strings);
+        Ok(InitialStack { pointer, bytes })
+    }
+
+    /// Bytes that the stack must have at its first instruction: what is on it and 128 KiB, in whole pages.
+    pub fn mapped_bytes(&self) -> u64 {
+        (self.bytes.len() as u64 + (128 << 10)).next_multiple_of(PAGE_SIZE)
+    }
+}
+
+impl Auxiliary {
+    /// The vector in Linux's order (fs/binfmt_elf.c), for a program of user 0 without a vDSO.
+    fn vector(&self, path: u64, platform: u64, random: u64) -> [(u32, u64); 19] {
+        [
+            (auxvec::AT_MINSIGSTKSZ, self.signal_stack_bytes),
+            (auxvec::AT_HWCAP, self.hwcap),
+            (auxvec::AT_PAGESZ, PAGE_SIZE),
+            (auxvec::AT_CLKTCK, CLOCK_TICKS),
+            (auxvec::AT_PHDR, self.headers),
+            (auxvec::AT_PHENT, 56),
+            (auxvec::AT_PHNUM, u64::from(self.header_count)),
+            (auxvec::AT_BASE, 0),
+            (auxvec::AT_FLAGS, 0),
+            (auxvec::AT_ENTRY, self.entry),
+            (auxvec::AT_UID, 0),
+            (auxvec::AT_EUID, 0),
+            (auxvec::AT_GID, 0),
+            (auxvec::AT_EGID, 0),
+            (auxvec::AT_SECURE, 0),
+            (auxvec::AT_RANDOM, random),
+            (auxvec::AT_EXECFN, path),
+            (auxvec::AT_PLATFORM, platform),
+            (auxvec::AT_NULL, 0),
+        ]
+    }
+}
+
+/// Bytes of all strings with their NULs and pointers.
+fn argument_bytes(arguments: &Arguments) -> u64 {
+    let strings = arguments.argv.iter().chain(arguments.envp);
+    strings.map(|string| string.len() as u64 + 9).sum::<u64>() + arguments.path.len() as u64
+}
+
+/// Appends strings; their offsets.
+fn push_strings(area: &mut Vec<u8>, strings: &[Vec<u8>]) -> Vec<u64> {
+    strings.iter().map(|string| push_string(area, string)).collect()
+}
+
+fn push_string(area: &mut Vec<u8>, string: &[u8]) -> u64 {
+    let offset = area.len() as u64;
+    area.extend_from_slice(string);
+    area.push(0);
+    offset
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    const TOP: u64 = 0x7fff_0000_0000;
+
+    fn auxiliary() -> Auxiliary {
+        Auxiliary {
+            headers: 0x40_0040,
+            header_count: 9,
+            entry: 0x40_1000,
+            hwcap: 0x178b_fbff,
+            signal_stack_bytes: 1376,
+            random: *b"0123456789abcdef",
+        }
+    }
+
+    fn word(stack: &InitialStack, address: u64) -> u64 {
+        let at = (address - stack.pointer) as usize;
+        u64::from_le_bytes(stack.bytes[at..at + 8].try_into().unwrap())
+    }
+
+    fn text(stack: &InitialStack, address: u64) -> &[u8] {
+        let tail = &stack.bytes[(address - stack.pointer) as usize..];
+        tail.split(|&byte| byte == 0).next().unwrap()
+    }
+
+    #[test]
+    fn a_program_finds_argc_argv_envp_and_auxv_as_on_linux() {
+        let argv = vec![b"/bin/prog".to_vec(), b"".to_vec(), b"two words".to_vec()];
+        let envp = vec![b"HOME=/".to_vec()];
+        let arguments = Arguments { path: b"/bin/prog", argv: &argv, envp: &envp };
+        let stack = InitialStack::build(TOP, &arguments, &auxiliary()).unwrap();
+        let sp = stack.pointer;
+        assert_eq!(sp % 16, 0);
+        assert_eq!(sp + stack.bytes.len() as u64, TOP);
+        assert_eq!(word(&stack, sp), 3);
+        assert_eq!(text(&stack, word(&stack, sp + 8)), b"/bin/prog");
+        assert_eq!(text(&stack, word(&stack, sp + 16)), b"");
+        assert_eq!(text(&stack, word(&stack, sp + 24)), b"two words");
+        assert_eq!(word(&stack, sp + 32), 0);
+        assert_eq!(text(&stack, word(&stack, sp + 40)), b"HOME=/");
+        assert_eq!(word(&stack, sp + 48), 0);
+
+        let mut found = Vec::new();
+        let mut at = sp + 56;
+        while word(&stack, at) != 0 {
+            found.push((word(&stack, at) as u32, word(&stack, at + 8)));
+            at += 16;
+        }
+        let value = |kind| found.iter().find(|pair| pair.0 == kind).unwrap().1;
+        assert_eq!(value(auxvec::AT_PHDR), 0x40_0040);
+        assert_eq!(value(auxvec::AT_PHNUM), 9);
+        assert_eq!(value(auxvec::AT_PAGESZ), 4096);
+        assert_eq!(text(&stack, value(auxvec::AT_EXECFN)), b"/bin/prog");
+        assert_eq!(text(&stack, value(auxvec::AT_PLATFORM)), b"x86_64");
+        let random = (value(auxvec::AT_RANDOM) - sp) as usize;
+        assert_eq!(&stack.bytes[random..random + 16], b"0123456789abcdef");
+        assert!(found.iter().all(|pair| pair.0 != auxvec::AT_SYSINFO_EHDR));
+        assert_eq!(stack.bytes[stack.bytes.len() - 8..], [0; 8]);
+    }
+
+    #[test]
+    fn the_stack_pointer_is_aligned_for_every_number_of_arguments() {
+        for count in 0..9 {
+            let argv = vec![b"x".to_vec(); count];
+            let arguments = Arguments { path: b"x", argv: &argv, envp: &[] };
+            let stack = InitialStack::build(TOP, &arguments, &auxiliary()).unwrap();
+            assert_eq!(stack.pointer % 16, 0);
+            assert_eq!(word(&stack, stack.pointer), count as u64);
+            assert!(stack.mapped_bytes() >= stack.bytes.len() as u64 + 4096);
+        }
+    }
+
+    #[test]
+    fn arguments_beyond_a_quarter_of_the_stack_are_too_long() {
+        let argv = vec![vec![b'x'; 2 << 20]];
+        let arguments = Arguments { path: b"x", argv: &argv, envp: &[] };
+        let error = InitialStack::build(TOP, &arguments, &auxiliary()).unwrap_err();
+        assert!(error.len_bytes > MAX_ARGUMENT_BYTES);
+    }
+}

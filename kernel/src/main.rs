@@ -1,0 +1,85 @@
+//! The table of contents of boot.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
+
+#[cfg(target_os = "none")]
+mod bare {
+    use core::panic::PanicInfo;
+    use kernel::arch::{cpu::Features, descriptors, fpu};
+    use kernel::discovery::{self, Machinery};
+    use kernel::machine::{self, Machine};
+    use kernel::programs::{self, Outcome};
+    use kernel::{boot, clock, log as kernel_log, panic, random, shootdown::LocalShootdown};
+    use mm::heap::KernelHeap;
+    use mm::space::Environment;
+    use platform::{channel, pic, serial};
+
+    #[global_allocator]
+    static HEAP: KernelHeap = KernelHeap::empty();
+
+    /// What boot makes and keeps lives here; programs' memory comes from frames.
+    static mut BOOT_HEAP: [u8; 128 * 1024] = [0; 128 * 1024];
+
+    /// Called by `entry.s` with the physical address of the hypervisor's `hvm_start_info`.
+    #[unsafe(no_mangle)]
+    extern "C" fn kernel_main(start_info: u64) -> ! {
+        clock::start();
+        serial::init();
+        channel::init();
+        kernel_log::init();
+        pic::mask_all();
+        descriptors::init();
+        let heap = &raw mut BOOT_HEAP;
+        // SAFETY: only the heap ever uses the array, and this runs once.
+        unsafe { HEAP.init(heap.cast(), size_of_val(&*heap)) };
+
+        let mut letter = boot::read_letter(start_info);
+        let options = boot::options(&letter.command_line);
+        let firmware = boot::firmware(&mut letter);
+        kernel_log::set_level(options.log_level);
+        log::info!("Daxite {}: {} MiB of RAM", env!("CARGO_PKG_VERSION"), letter.map.total_bytes() >> 20);
+
+        let features = Features::detect();
+        features.enable();
+        features.log_missing();
+        fpu::init(features.xsave);
+        random::init(features.rdrand);
+
+        let mut tables = boot::page_tables(&mut letter, &features);
+        let frames = boot::frames(&letter.map);
+        let initrd = boot::initrd(letter.initrd);
+        let map = &mut letter.map;
+        let mut machinery =
+            Machinery { map, tables: &mut tables, frames, features: &features, options: &options };
+        let registry = discovery::discover(&firmware, &mut machinery);
+        HEAP.frames_ready(frames);
+
+        let memory = Environment {
+            frames,
+            shootdown: &LocalShootdown,
+            no_execute: features.no_execute,
+            gigabyte_pages: features.gigabyte_pages,
+        };
+        machine::publish(Machine { memory, kernel_half: tables.kernel_half(), initrd, registry });
+        clock::settle();
+
+        match programs::run_all(&options) {
+            Outcome::Ended(status) => programs::report(status),
+            Outcome::Leaked { program, frames } => {
+                panic::fail(format_args!("{program}: {frames} frame(s) of memory lost by the kernel"))
+            }
+        }
+        panic::power_off()
+    }
+
+    #[panic_handler]
+    fn panic(info: &PanicInfo<'_>) -> ! {
+        panic::panic(info)
+    }
+}
+
+/// On a host there is nothing to boot: the binary exists so that the workspace builds as a whole.
+#[cfg(not(target_os = "none"))]
+fn main() {
+    eprintln!("this is the Daxite kernel: `make` builds it for the bare machine, `make run` boots it");
+}

@@ -1,0 +1,97 @@
+//! The end of a kernel that cannot go on: says why and where, fails the machine, never hangs.
+//!
+//! The launcher turns the backtrace's addresses into names and lines.
+
+use crate::arch::paging;
+use crate::log::Line;
+use core::fmt::{Arguments, Write};
+use core::panic::PanicInfo;
+use core::sync::atomic::{AtomicBool, Ordering};
+use entry::KERNEL_BASE;
+use platform::{channel, power, serial};
+use spin::Once;
+
+static POWER: Once<power::SoftOff> = Once::new();
+static PANICKING: AtomicBool = AtomicBool::new(false);
+
+/// Remembers how to turn the machine off.
+pub fn set_power(how: power::SoftOff) {
+    POWER.call_once(|| how);
+}
+
+fn power() -> power::SoftOff {
+    POWER.get().copied().unwrap_or(power::QEMU_DEFAULT)
+}
+
+/// Ends the machine in order; the status channel has been told already.
+pub fn power_off() -> ! {
+    power::off(power())
+}
+
+/// Ends the machine because of something from outside that the kernel cannot work with.
+pub fn fail(reason: Arguments<'_>) -> ! {
+    log::error!("{reason}");
+    tell_status(reason);
+    power::fail(power())
+}
+
+/// Prints the panic and the calls that led to it, and ends the machine.
+pub fn panic(info: &PanicInfo<'_>) -> ! {
+    if PANICKING.swap(true, Ordering::Relaxed) {
+        // A panic in this very function: there is nothing left that could be trusted to print.
+        power::triple_fault();
+    }
+    let message = info.message();
+    match info.location() {
+        Some(place) => line(format_args!("panic: {message} at {place}")),
+        None => line(format_args!("panic: {message}")),
+    }
+    for (number, address) in return_addresses().enumerate() {
+        line(format_args!(" #{number} {address:#018x}"));
+    }
+    tell_status(format_args!("panic: {message}"));
+    power::fail(power())
+}
+
+fn line(text: Arguments<'_>) {
+    // SAFETY: one CPU, interrupts off, and this code does not return to whoever held the UART.
+    let mut line = Line::new(|bytes| unsafe { serial::write_at_panic(bytes) });
+    let _ = line.start(0).and_then(|()| line.write_fmt(text));
+    line.end();
+}
+
+fn tell_status(reason: Arguments<'_>) {
+    let mut line = Line::new(channel::status);
+    let _ = write!(line, "fail {reason}");
+    line.end();
+}
+
+/// What looks like a return address on this stack, innermost first: frame pointers would cost every fault a dozen
+/// instructions, so old calls may show among the real ones.
+fn return_addresses() -> impl Iterator<Item = u64> {
+    let here: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
+    // Every stack is in the image's .bss, and a page boundary never cuts a word.
+    let image_end = KERNEL_BASE + paging::kernel_image().end();
+    let stack = (here..image_end).step_by(8).take(SCANNED_WORDS);
+    // SAFETY: from rsp up to the image's end everything is mapped: the guard pages lie below stacks, and the scan ends
+    // with the boot stack's top or the first guard page.
+    let words = stack.take_while(|&at| !paging::is_guard(at)).map(|at| unsafe { (at as *const u64).read() });
+    words.filter(|&word| follows_call(word)).take(32)
+}
+
+/// Words of the stack that are looked through: 16 KiB.
+const SCANNED_WORDS: usize = 2048;
+
+/// Is this the address behind a call instruction of the kernel (E8 rel32, or FF /2 with its shortest forms)?
+fn follows_call(address: u64) -> bool {
+    let text = paging::kernel_text();
+    if !(text.start + 7..text.end).contains(&address) {
+        return false;
+    }
+    // SAFETY: .text is mapped readable, and at least 7 bytes of it lie before the address.
+    let before = unsafe { core::slice::from_raw_parts((address - 7) as *const u8, 7) };
+    let indirect = |len: usize| before[7 - len] == 0xff && before[8 - len] & 0x38 == 0x10;
+    before[2] == 0xe8 || [2, 3, 6, 7].into_iter().any(indirect)
+}

@@ -1,0 +1,93 @@
+//! What happens when a program, or the kernel itself, traps.
+
+use crate::arch::context::Trap;
+use crate::arch::paging;
+use crate::linux::{ExitStatus, Process};
+use mm::pager::{Access, FaultError};
+use mm::range::USER_END;
+use mm::space::{AddressSpace, Fault};
+use x86_64::VirtAddr;
+use x86_64::registers::control::Cr2;
+
+/// Runs a program until it ends. Its address space is loaded.
+pub fn run(process: &mut Process) -> ExitStatus {
+    loop {
+        match process.task().context.enter() {
+            Trap::Syscall => process.syscall(),
+            Trap::PageFault { address, error } => user_fault(process, address, error),
+            Trap::Exception { vector, error } => process.exception_signal(vector, error),
+            Trap::Interrupt { vector } => log::warn!("interrupt {vector:#x}: nobody waits for it"),
+        }
+        if let Some(status) = process.ended() {
+            return status;
+        }
+    }
+}
+
+fn user_fault(process: &mut Process, address: u64, error: u64) {
+    if let Err(why) = page_fault(&process.task().space, address, error) {
+        process.page_fault_signal(why, address, access(error));
+    }
+}
+
+/// Serves a page fault in a program's half of the space.
+fn page_fault(space: &AddressSpace, address: u64, error: u64) -> Result<Fault, FaultError> {
+    // A reserved bit in an entry: only our own tables can be at fault.
+    assert!(error & 8 == 0, "page table entry of {address:#x} has a reserved bit set (error {error:#x})");
+    if address >= USER_END {
+        return Err(FaultError::NotMapped);
+    }
+    space.fault(VirtAddr::new_truncate(address), access(error))
+}
+
+/// The access that faulted, from the error code (SDM 3A, 4.7).
+fn access(error: u64) -> Access {
+    match error {
+        e if e & 1 << 4 != 0 => Access::Execute,
+        e if e & 1 << 1 != 0 => Access::Write,
+        _ => Access::Read,
+    }
+}
+
+/// What trap.s saved of the kernel's own registers, and the CPU's frame.
+#[repr(C)]
+struct KernelFrame {
+    registers: [u64; 15],
+    vector: u64,
+    error: u64,
+    rip: u64,
+    cs: u64,
+    rflags: u64,
+    rsp: u64,
+    ss: u64,
+}
+
+unsafe extern "C" {
+    fn copy_user_instruction();
+    fn copy_user_done();
+}
+
+/// A trap of the kernel itself. The only one that is served is a copy from or to a program's memory.
+#[unsafe(no_mangle)]
+extern "C" fn kernel_trap(frame: &mut KernelFrame) {
+    const NMI: u64 = 2;
+    const PAGE_FAULT: u64 = 14;
+    let address = Cr2::read_raw();
+    let copies = frame.rip == copy_user_instruction as *const () as u64 && address < USER_END;
+    match frame.vector {
+        PAGE_FAULT if copies => {
+            let space = paging::current_space();
+            let served = space.is_some_and(|space| page_fault(&space, address, frame.error).is_ok());
+            if !served {
+                frame.rip = copy_user_done as *const () as u64;
+            }
+        }
+        NMI => log::warn!("NMI at {:#x}: ignored", frame.rip),
+        PAGE_FAULT => {
+            panic!("page fault at {:#x} (address {address:#x}, error {:#x})", frame.rip, frame.error)
+        }
+        vector => {
+            panic!("exception {vector} at {:#x} (error {:#x}, rsp {:#x})", frame.rip, frame.error, frame.rsp)
+        }
+    }
+}

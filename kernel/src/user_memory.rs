@@ -1,0 +1,79 @@
+//! Copies between the kernel and the program whose address space is loaded.
+//!
+//! Every access goes through the program's own mapping, with a fix-up: a bad address costs the caller
+//! [`BadAddress`] (EFAULT), never a kernel fault. Copies fault pages in like the program's own touch would.
+//! No lock of an address space is held by the caller: the fault takes it.
+
+use alloc::vec::Vec;
+use mm::range::{PAGE_SIZE, USER_END};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
+
+/// The program gave an address that it may not use this way (EFAULT).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BadAddress;
+
+unsafe extern "C" {
+    /// trap.s: returns the bytes not copied.
+    fn copy_user(to: *mut u8, from: *const u8, len: usize) -> usize;
+}
+
+/// Copies `out.len()` bytes from the program's `address`.
+pub fn read(address: u64, out: &mut [u8]) -> Result<(), BadAddress> {
+    check(address, out.len())?;
+    // SAFETY: 1. `out` is ours and long enough; 2. the other side lies in the lower half, where only the
+    // program's pages are; a fault there is fixed up (traps.rs).
+    match unsafe { copy_user(out.as_mut_ptr(), address as *const u8, out.len()) } {
+        0 => Ok(()),
+        _ => Err(BadAddress),
+    }
+}
+
+/// Copies `bytes` to the program's `address`.
+pub fn write(address: u64, bytes: &[u8]) -> Result<(), BadAddress> {
+    check(address, bytes.len())?;
+    // SAFETY: as in `read`, with the sides exchanged.
+    match unsafe { copy_user(address as *mut u8, bytes.as_ptr(), bytes.len()) } {
+        0 => Ok(()),
+        _ => Err(BadAddress),
+    }
+}
+
+/// Reads one plain value.
+pub fn read_value<T: FromBytes + IntoBytes>(address: u64) -> Result<T, BadAddress> {
+    let mut value = T::new_zeroed();
+    read(address, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes one plain value.
+pub fn write_value<T: IntoBytes + Immutable>(address: u64, value: &T) -> Result<(), BadAddress> {
+    write(address, value.as_bytes())
+}
+
+/// Reads a NUL-terminated string of at most `max` bytes; `Ok(None)` when it is longer (ENAMETOOLONG).
+pub fn read_string(address: u64, max: usize) -> Result<Option<Vec<u8>>, BadAddress> {
+    let mut string = Vec::new();
+    let mut at = address;
+    // In pieces that end with a page: the string may end just before memory that is not there.
+    while string.len() <= max {
+        let mut piece = [0; 256];
+        let len = (PAGE_SIZE - at % PAGE_SIZE).min(piece.len() as u64) as usize;
+        read(at, &mut piece[..len])?;
+        match piece[..len].iter().position(|&byte| byte == 0) {
+            Some(end) => {
+                string.extend_from_slice(&piece[..end]);
+                return Ok((string.len() <= max).then_some(string));
+            }
+            None => string.extend_from_slice(&piece[..len]),
+        }
+        at += len as u64;
+    }
+    Ok(None)
+}
+
+fn check(address: u64, len: usize) -> Result<(), BadAddress> {
+    match address.checked_add(len as u64) {
+        Some(end) if end <= USER_END => Ok(()),
+        _ => Err(BadAddress),
+    }
+}
