@@ -1,0 +1,2 @@
+/* Ends with status 7. */
+int main(void) { return 7; }
