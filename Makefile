@@ -25,21 +25,25 @@ KERNEL_OUT := target/x86_64-target/release/kernel
 all: kernel daxite
 
 kernel:
-	$(KERNEL_CARGO) build --quiet $(KERNEL_FLAGS)
+	@echo "  kernel  build/kernel.elf"
+	@$(KERNEL_CARGO) build --quiet $(KERNEL_FLAGS)
 	@mkdir -p build
 	@objcopy --only-keep-debug $(KERNEL_OUT) build/kernel.sym
 	@objcopy --strip-all $(KERNEL_OUT) build/kernel.elf
 
 daxite:
-	cargo build --quiet --release --package daxite
+	@echo "  host    build/daxite"
+	@cargo build --quiet --release --package daxite
 	@mkdir -p build
 	@cp target/release/daxite build/daxite
 
 guest:
-	tests/guest/build.sh build/guest
+	@echo "  guest   build/guest"
+	@tests/guest/build.sh build/guest
 
 suite:
-	cargo build --quiet --release --package host-tests
+	@echo "  host    test suite"
+	@cargo build --quiet --release --package host-tests
 	@mkdir -p build
 	@gcc -nostdlib -static -no-pie -Wl,--build-id=none -Wl,-Ttext=0x100000 -o build/null.elf tests/host/null.s
 
@@ -52,14 +56,17 @@ test: all guest suite
 bench: all guest suite
 	target/release/suite bench
 
-properties: guest suite
+properties: all guest suite
 	target/release/suite properties
 
-check: build/toolchain.mk
+check:
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	$(KERNEL_CARGO) clippy --quiet $(KERNEL_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
+	# The guest programs and the fuzz targets are workspaces of their own.
+	cd tests/guest && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
+	cd tests/fuzz && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
 	tests/floors.sh
 
 clean:

@@ -24,6 +24,11 @@ mod bare {
     #[unsafe(no_mangle)]
     extern "C" fn kernel_main(start_info: u64) -> ! {
         clock::start();
+        // First of all: what TCG has translated under other control bits it translates again.
+        let features = Features::detect();
+        features.enable();
+        fpu::init(features.xsave);
+
         serial::init();
         channel::init();
         kernel_log::init();
@@ -39,10 +44,7 @@ mod bare {
         kernel_log::set_level(options.log_level);
         log::info!("Daxite {}: {} MiB of RAM", env!("CARGO_PKG_VERSION"), letter.map.total_bytes() >> 20);
 
-        let features = Features::detect();
-        features.enable();
         features.log_missing();
-        fpu::init(features.xsave);
         random::init(features.rdrand);
 
         let mut tables = boot::page_tables(&mut letter, &features);

@@ -2,8 +2,11 @@
 //!
 //! A free block is a node of its order's list; the links lie in the block itself. One metadata byte a frame
 //! says whether a free or an allocated block of which order starts there: that finds a free buddy in O(1)
-//! and catches a block that is freed twice. The metadata of a frame that starts no block is 0, so
-//! taking over RAM writes one byte a frame and a few links, and touches no other memory.
+//! and catches a block that is freed twice. The metadata of a frame that starts no block is 0.
+//!
+//! RAM that was never given out is in no list: only the bounds of such ranges are known, and blocks are cut from
+//! them 2 MiB at a time. So taking over RAM touches none of it but the metadata, which a hypervisor that hands
+//! out memory at the first touch pays back in milliseconds.
 
 use crate::lock::SpinLock;
 use crate::memory_map::MemoryMap;
@@ -17,6 +20,12 @@ pub const MAX_ORDER: u32 = 18;
 
 /// Frames that programs cannot have: 256 KiB for the kernel's own small needs.
 pub const KERNEL_RESERVE: u64 = 64;
+
+/// More ranges of RAM than any firmware's map has left; further ones are not used.
+const MAX_RANGES: usize = 160;
+
+/// Untouched RAM is taken into the lists up to a multiple of this.
+const CUT_BYTES: u64 = 2 << 20;
 
 const ORDERS: usize = MAX_ORDER as usize + 1;
 
@@ -72,6 +81,8 @@ struct Lists {
     /// Bit `order` is set while that order's list has a block.
     filled: u32,
     free_frames: u64,
+    /// Start and end of RAM that was never touched; an empty one has been used up.
+    untouched: [(u64, u64); MAX_RANGES],
 }
 
 /// What the first bytes of a free block hold.
@@ -96,31 +107,26 @@ impl FrameAllocator {
 
         // SAFETY:
         // 1. `home` is RAM that the caller handed over and `physmap` maps, and it is long enough.
-        // 2. `release` below leaves these pages out, so nobody else gets them.
+        // 2. The loop below leaves these pages out, so nobody else gets them.
         unsafe { physmap.pointer(home.start()).write_bytes(0, metadata_bytes as usize) };
-        let lists = Lists { heads: [0; ORDERS], filled: 0, free_frames: 0 };
-        let mut frames = FrameAllocator {
-            physmap,
-            covered,
-            metadata: home.start(),
-            total: 0,
-            lists: SpinLock::new(lists),
-        };
-        for range in usable() {
+        let mut lists =
+            Lists { heads: [0; ORDERS], filled: 0, free_frames: 0, untouched: [(0, 0); MAX_RANGES] };
+        for (range, slot) in usable().zip(&mut lists.untouched) {
             let taken = if range == home { metadata_bytes } else { 0 };
-            frames.release(range.start().as_u64() + taken, range.end());
+            *slot = (range.start().as_u64() + taken, range.end());
+            lists.free_frames += (slot.1 - slot.0) / PAGE_SIZE;
         }
-        frames.total = frames.free_frames();
-        Some(frames)
+        let (total, lists) = (lists.free_frames, SpinLock::new(lists));
+        Some(FrameAllocator { physmap, covered, metadata: home.start(), total, lists })
     }
 
     /// A block of `2^order` frames; it holds whatever was there. `None` when no block is large enough.
     pub fn allocate(&self, order: u32) -> Option<Frame> {
         let mut lists = self.lists.lock();
-        let filled = lists.filled.checked_shr(order)?;
-        if filled == 0 {
+        if lists.filled.checked_shr(order)? == 0 && !self.cut_untouched(&mut lists, order) {
             return None;
         }
+        let filled = lists.filled >> order;
         let mut found = order + filled.trailing_zeros();
         let address = lists.heads[found as usize];
         self.unlink(&mut lists, address, found);
@@ -197,15 +203,30 @@ impl FrameAllocator {
         self.physmap
     }
 
-    /// Makes `[start, end)` free, in the largest blocks that fit.
-    fn release(&self, mut start: u64, end: u64) {
-        let mut lists = self.lists.lock();
+    /// Takes enough untouched RAM into the lists for a block of this order; false when there is none.
+    #[cold]
+    fn cut_untouched(&self, lists: &mut Lists, order: u32) -> bool {
+        let block_bytes = PAGE_SIZE << order;
+        for index in 0..MAX_RANGES {
+            let (start, end) = lists.untouched[index];
+            let block_end = start.next_multiple_of(block_bytes) + block_bytes;
+            if start < end && block_end <= end {
+                let cut = block_end.next_multiple_of(CUT_BYTES).min(end);
+                lists.untouched[index].0 = cut;
+                self.link_all(lists, start, cut);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Puts `[start, end)` into the lists, in the largest blocks that fit.
+    fn link_all(&self, lists: &mut Lists, mut start: u64, end: u64) {
         while start < end {
             let aligned = (start / PAGE_SIZE).trailing_zeros();
             let fitting = ((end - start) / PAGE_SIZE).ilog2();
             let order = aligned.min(fitting).min(MAX_ORDER);
-            self.link(&mut lists, start, order);
-            lists.free_frames += 1 << order;
+            self.link(lists, start, order);
             start += PAGE_SIZE << order;
         }
     }

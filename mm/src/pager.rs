@@ -79,7 +79,7 @@ pub enum Refusal {
     PrivateDevice,
     /// This value (what, how much) is not a multiple of the alignment (EINVAL).
     Misaligned {
-        /// Which value: "address", "length", "offset", "end".
+        /// Which value: "address", "length", "offset", or "end" for a cut.
         what: &'static str,
         /// The value, in bytes.
         value: u64,

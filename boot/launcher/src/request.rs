@@ -71,6 +71,10 @@ fn command_line(options: &RunOptions) -> String {
     let program = options.program.command.first().map(Path::new).unwrap_or(Path::new(""));
     let mut line = format!("console=ttyS0 init={}", program::guest_path(program));
     line += &format!(" dax.align={}", options.align.size());
+    if !options.verbose {
+        // Warnings and worse: lines that nobody will see cost a start several milliseconds.
+        line += " loglevel=5";
+    }
     for words in &options.append {
         line.push(' ');
         line += words;

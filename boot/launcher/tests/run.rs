@@ -255,7 +255,10 @@ fn a_dry_run_prints_a_script_and_touches_nothing() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).expect("UTF-8");
     let last = text.lines().last().expect("lines");
-    assert!(last.contains("-append 'console=ttyS0 init=/bin/prog dax.align=2M dax.force_raw'"), "{text}");
+    assert!(
+        last.contains("-append 'console=ttyS0 init=/bin/prog dax.align=2M loglevel=5 dax.force_raw'"),
+        "{text}"
+    );
     assert!(!guest.path("new.img").exists() && !guest.path("started").exists());
 }
 

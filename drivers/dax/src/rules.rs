@@ -12,9 +12,11 @@ pub fn check_vma(vma: &VmaRequest, align: MapSize) -> Result<(), Refusal> {
     if vma.sharing == Sharing::Private {
         return Err(Refusal::PrivateDevice);
     }
+    // With an aligned start, "the end is misaligned" and "the length is" are the same; the length is what the
+    // program passed.
     let values = [
         ("address", vma.range.start().as_u64()),
-        ("end", vma.range.end().as_u64()),
+        ("length", vma.range.len_bytes()),
         ("offset", vma.offset_bytes),
     ];
     match values.into_iter().find(|&(_, value)| !align.divides(value)) {

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fake::{CountedShootdowns, FakeDevice, FakeFile, Machine, RW, anonymous, at, device, file};
+use crate::frames::KERNEL_RESERVE;
 use crate::pager::{Access, FaultError, Installed};
 use crate::vma::STACK_GUARD_BYTES;
 use alloc::sync::Arc;
@@ -507,8 +508,8 @@ fn s3_6_out_of_memory_in_a_fault_is_reported_and_a_retry_works() {
     let pager = FakeDevice::new(MapSize::Size4K);
     let on_device = space.mmap(&device(&pager, 0, P)).expect("there is room");
     let plain = space.mmap(&at(Placement::Fixed(1 << 30), anonymous(P))).expect("there is room");
-    let mut hoard: Vec<_> = core::iter::from_fn(|| frames.allocate(0)).collect();
-    for free in 0..3 {
+    let mut hoard: Vec<_> = core::iter::from_fn(|| frames.allocate_for_program()).collect();
+    for free in KERNEL_RESERVE..KERNEL_RESERVE + 3 {
         assert_eq!(machine.free_frames(), free);
         assert_eq!(space.fault(on_device, Access::Write), Err(FaultError::NoMemory));
         assert_eq!(space.fault(plain, Access::Write), Err(FaultError::NoMemory));

@@ -25,7 +25,7 @@ fn s6_1_each_row_refuses_in_the_order_of_the_reference() {
             let expected = match (private, start, end) {
                 (1, ..) => Refusal::PrivateDevice,
                 (_, 1, _) => Refusal::Misaligned { what: "address", value: first, align },
-                (_, _, 1) => Refusal::Misaligned { what: "end", value: last, align },
+                (_, _, 1) => Refusal::Misaligned { what: "length", value: last - first, align },
                 _ => Refusal::Misaligned { what: "offset", value: unit + small, align },
             };
             assert_eq!(check_vma(&request, align), Err(expected), "{align} {hurt:04b}");
@@ -34,8 +34,8 @@ fn s6_1_each_row_refuses_in_the_order_of_the_reference() {
 }
 
 #[test]
-fn s6_1_one_byte_of_a_2m_device_is_refused_for_its_end() {
-    let refusal = Refusal::Misaligned { what: "end", value: BASE + 4096, align: MapSize::Size2M };
+fn s6_1_one_byte_of_a_2m_device_is_refused_for_its_length() {
+    let refusal = Refusal::Misaligned { what: "length", value: 4096, align: MapSize::Size2M };
     assert_eq!(check_vma(&vma(BASE, 4096, 0), MapSize::Size2M), Err(refusal));
 }
 

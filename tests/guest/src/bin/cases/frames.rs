@@ -10,7 +10,7 @@ use guest::mapping::Mapping;
 use guest::sys::{self, PAGE};
 use libc::{REG_CSGSFS, REG_EFL, REG_RIP, REG_RSP};
 
-use crate::registers::{has_avx, set_mxcsr};
+use crate::registers::{has_avx, has_xsave, set_mxcsr};
 use crate::{Context, Named, family};
 
 const CASES: &[Named] = &[
@@ -53,6 +53,9 @@ extern "C" fn note_frame(_: i32, _: &libc::siginfo_t, context: &mut libc::uconte
     let state = context.uc_mcontext.fpregs as usize;
     FPSTATE.store(state, Relaxed);
     FLAGS.store(context.uc_flags, Relaxed);
+    if !has_xsave() {
+        return;
+    }
     let size = peek(state + XSTATE_SIZE);
     let words = [peek(state + MAGIC1), peek(state + XFEATURES), size, peek(state + size as usize)];
     for (slot, word) in WORDS.iter().zip(words) {
@@ -72,6 +75,11 @@ fn frame_layout() -> Outcome {
     raise(libc::SIGUSR1)?;
     let state = FPSTATE.load(Relaxed);
     ensure!(state != 0 && state.is_multiple_of(64), "the FPU state is at {state:#x}");
+    if !has_xsave() {
+        // A plain FXSAVE area: no magic, and the flag that would announce it is clear.
+        ensure!(FLAGS.load(Relaxed) & 1 == 0, "uc_flags {:#x} announce XSAVE", FLAGS.load(Relaxed));
+        return Ok(());
+    }
     let [magic1, features, size, magic2] = [0, 1, 2, 3].map(|n| WORDS[n].load(Relaxed));
     ensure!(magic1 == 0x4650_5853, "magic 1 is {magic1:#x}");
     ensure!(magic2 == 0x4650_5845, "magic 2, {size} bytes in, is {magic2:#x}");
@@ -111,14 +119,6 @@ const DAMAGES: &[Damage] = &[
     ("FPU state non-canonical", |c| set_state(c, NON_CANONICAL as usize)),
     ("FPU state misaligned", |c| set_state(c, state_of(c) + 8)),
     ("mxcsr all ones", |c| poke(state_of(c) + MXCSR, u32::MAX)),
-    ("xstate_bv all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XSTATE_BV + 4 * n, u32::MAX))),
-    ("xcomp_bv all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XCOMP_BV + 4 * n, u32::MAX))),
-    ("xsave header reserved", |c| poke(state_of(c) + HEADER_RESERVED, 1)),
-    ("no magic 1", |c| poke(state_of(c) + MAGIC1, 0)),
-    ("no magic 2", |c| poke(state_of(c) + peek(state_of(c) + XSTATE_SIZE) as usize, 0)),
-    ("xstate_size huge", |c| poke(state_of(c) + XSTATE_SIZE, u32::MAX)),
-    ("extended_size huge", |c| poke(state_of(c) + EXTENDED_SIZE, u32::MAX)),
-    ("xfeatures all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XFEATURES + 4 * n, u32::MAX))),
     ("rip in the kernel", |c| set(c, REG_RIP, KERNEL)),
     ("rip non-canonical", |c| set(c, REG_RIP, NON_CANONICAL)),
     ("rip at the user limit", |c| set(c, REG_RIP, 1 << 47)),
@@ -136,10 +136,28 @@ const DAMAGES: &[Damage] = &[
     }),
 ];
 
+/// Damages to what only an XSAVE frame has; without XSAVE other memory would be hit.
+const XSAVE_DAMAGES: &[Damage] = &[
+    ("xstate_bv all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XSTATE_BV + 4 * n, u32::MAX))),
+    ("xcomp_bv all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XCOMP_BV + 4 * n, u32::MAX))),
+    ("xsave header reserved", |c| poke(state_of(c) + HEADER_RESERVED, 1)),
+    ("no magic 1", |c| poke(state_of(c) + MAGIC1, 0)),
+    ("no magic 2", |c| poke(state_of(c) + peek(state_of(c) + XSTATE_SIZE) as usize, 0)),
+    ("xstate_size huge", |c| poke(state_of(c) + XSTATE_SIZE, u32::MAX)),
+    ("extended_size huge", |c| poke(state_of(c) + EXTENDED_SIZE, u32::MAX)),
+    ("xfeatures all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XFEATURES + 4 * n, u32::MAX))),
+];
+
+/// The damages that this CPU's frames can take.
+fn damages() -> impl Iterator<Item = &'static Damage> {
+    let xsave: &[Damage] = if has_xsave() { XSAVE_DAMAGES } else { &[] };
+    DAMAGES.iter().chain(xsave)
+}
+
 static DAMAGE: AtomicUsize = AtomicUsize::new(0);
 
 extern "C" fn damage_frame(_: i32, _: &libc::siginfo_t, context: &mut libc::ucontext_t) {
-    if let Some((_, damage)) = DAMAGES.get(DAMAGE.load(Relaxed)) {
+    if let Some((_, damage)) = damages().nth(DAMAGE.load(Relaxed)) {
         damage(context);
     }
 }
@@ -152,7 +170,7 @@ fn flags_register() -> u64 {
 }
 
 fn bad_frames() -> Outcome {
-    for (index, (what, _)) in DAMAGES.iter().enumerate() {
+    for (index, (what, _)) in damages().enumerate() {
         DAMAGE.store(index, Relaxed);
         fault::set_handler(libc::SIGUSR1, damage_frame);
         let end = fault::guarded(|| drop(raise(libc::SIGUSR1)));

@@ -133,6 +133,11 @@ pub fn has_avx() -> bool {
     std::is_x86_feature_detected!("avx")
 }
 
+/// Whether signal frames hold an XSAVE area, not only FXSAVE's.
+pub fn has_xsave() -> bool {
+    std::is_x86_feature_detected!("xsave")
+}
+
 impl Registers {
     /// Each register with a value of its own; without AVX the upper halves are 0 in both copies.
     fn pattern() -> Registers {
