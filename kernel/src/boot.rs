@@ -70,10 +70,23 @@ pub fn read_letter(start_info: u64) -> Letter {
         log::warn!("boot: {} module(s) behind the initrd are not used", info.extra_modules);
     }
     let command_line = String::from_utf8_lossy(info.command_line).into_owned();
-    Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map }
+    let mut letter = Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map };
+    // Whatever a firmware's NFIT says, these are not memory. Types 7 and 12 are: persistent.
+    letter.claim(0xfec0_0000, 0x140_0000, "the APICs and the firmware's flash");
+    for entry in info.memory_map().iter().filter(|entry| !matches!(entry.kind, 0 | 1 | 7 | 12)).take(32) {
+        letter.claim(entry.start, entry.len_bytes, "a reserved range of the memory map");
+    }
+    letter
 }
 
 impl Letter {
+    /// Claims what no NVDIMM may be. Where somebody has a part already, that claim does.
+    fn claim(&mut self, start: u64, len_bytes: u64, owner: &'static str) {
+        if let Some(range) = PhysRange::new(start, len_bytes) {
+            let _ = self.map.carve(range, owner);
+        }
+    }
+
     /// Keeps a table that firmware left: it may lie in RAM or beside it.
     fn keep(&mut self, table: &[u8]) {
         self.nfit = PhysRange::new(table.as_ptr() as u64 - PHYSMAP_BASE, table.len() as u64);
@@ -132,6 +145,9 @@ pub fn firmware(letter: &mut Letter) -> Firmware {
         Ok(1) => {}
         Ok(cpus) => log::info!("smp: {} of {cpus} CPUs stay parked", cpus - 1),
         Err(error) => log::warn!("acpi: {error}"),
+    }
+    for (start, len_bytes) in acpi.pci_config_space() {
+        letter.claim(start, len_bytes, "PCI configuration space");
     }
     let nfit = acpi.table("NFIT").transpose();
     if let Some(Ok(table)) = nfit {

@@ -44,6 +44,8 @@ pub struct Machinery<'a> {
     pub features: &'a Features,
     /// The user's wishes.
     pub options: &'a CommandLine,
+    /// Pages of flush hints that are mapped already.
+    pub hint_pages: Vec<PhysRange>,
 }
 
 /// Why a range became no device.
@@ -105,6 +107,12 @@ fn take_regions(nfit: Nfit<'_>, has_mailbox: bool, registry: &Registry, machiner
         log::info!("nfit: volatile range [{:#x}-{:#x}] is not used", region.base, region.last());
     }
     regions.sort_by_key(Region::order_key);
+    for id in machinery.options.region_align.keys().filter(|&&id| id as usize >= regions.len()) {
+        log::warn!(
+            "command line: dax.region{id}.align: there are {} region(s), numbered from 0",
+            regions.len()
+        );
+    }
     for (id, region) in (0..).zip(&regions) {
         log::info!(
             "nfit: region{id} [{:#x}-{:#x}] persistent, {} DIMM(s), persistence domain {}{}",
@@ -135,20 +143,22 @@ fn take_region(
     machinery.map.reserve(range, "an NVDIMM").map_err(NoDevice::Claimed)?;
     map_read_only(range, machinery)?;
 
-    let (extent, align) = match identify(region, has_mailbox, range) {
-        Found::DevDax(placement) if !machinery.options.force_raw => {
-            log::info!("region{id}: {}", Found::DevDax(placement));
-            let extent =
-                PhysRange::new(range.start().as_u64() + placement.data_offset_bytes, placement.len_bytes);
-            let align = MapSize::from_bytes(placement.align_bytes);
-            (extent.unwrap_or(range), align.unwrap_or(MapSize::Size4K))
+    let found = identify(region, has_mailbox, range);
+    let asked = machinery.options.align_of(id);
+    let (range, align) = match usable(&found, range) {
+        _ if machinery.options.force_raw => {
+            if found != Found::Bare {
+                log::warn!("region{id}: {found}: overridden by dax.force_raw");
+            }
+            (range, asked)
         }
-        Found::Bare => (range, machinery.options.align_of(id)),
-        found if machinery.options.force_raw => {
-            log::warn!("region{id}: {found}: overridden by dax.force_raw");
-            (range, machinery.options.align_of(id))
+        Some((data, align)) => {
+            if let Found::DevDax(_) = found {
+                log::info!("region{id}: {found}");
+            }
+            (data, align.unwrap_or(asked))
         }
-        found => return Err(NoDevice::Occupied(Box::new(found))),
+        None => return Err(NoDevice::Occupied(Box::new(found))),
     };
     if align == MapSize::Size1G && !machinery.features.gigabyte_pages {
         return Err(NoDevice::NoGigabytePages);
@@ -156,7 +166,7 @@ fn take_region(
 
     let config = RegionConfig {
         id,
-        range: extent,
+        range,
         align,
         target_node: region.proximity,
         kind: RegionKind::Persistent,
@@ -175,6 +185,17 @@ fn take_region(
         device.size_bytes() >> 20,
     );
     Ok(())
+}
+
+/// The part of the region that may become a device, and the alignment that the media ask for, if they do.
+fn usable(found: &Found, range: PhysRange) -> Option<(PhysRange, Option<MapSize>)> {
+    let whole = Extent { base_phys: range.start().as_u64(), len_bytes: range.len_bytes() };
+    let data = found.device(whole)?;
+    let data = PhysRange::new(data.base_phys, data.len_bytes)?;
+    match found {
+        Found::DevDax(placement) => Some((data, Some(MapSize::from_bytes(placement.align_bytes)?))),
+        _ => Some((data, None)),
+    }
 }
 
 fn map_read_only(range: PhysRange, machinery: &mut Machinery<'_>) -> Result<(), NoDevice> {
@@ -238,19 +259,27 @@ fn hints(region: &Region<'_>, nfit: Nfit<'_>, machinery: &mut Machinery<'_>) -> 
     let mut mapped = Vec::new();
     for hint in firsts {
         let page = PhysRange::new(hint & !0xfff, 4096).filter(|page| page.end() <= PHYSMAP_BYTES);
-        let usable =
-            page.filter(|&page| hint.is_multiple_of(8) && machinery.map.reserve(page, "flush hints").is_ok());
-        let Some(page) = usable else {
-            log::warn!(
+        match page.filter(|_| hint.is_multiple_of(8)) {
+            Some(page) if map_hints(page, machinery) => mapped.push(PHYSMAP_BASE + hint),
+            _ => log::warn!(
                 "nfit: flush hint {hint:#x} is not usable: misaligned, too high, or in memory that somebody holds"
-            );
-            continue;
-        };
-        let flags = PageTableFlags::WRITABLE | PageTableFlags::NO_CACHE;
-        let mut frames = || machinery.frames.allocate(0).map(|frame| frame.address());
-        if machinery.tables.map_physical(page, flags, &mut frames).is_ok() {
-            mapped.push(PHYSMAP_BASE + hint);
+            ),
         }
     }
     mapped
+}
+
+/// Maps a page of flush hints uncached, once: several DIMMs may share it.
+fn map_hints(page: PhysRange, machinery: &mut Machinery<'_>) -> bool {
+    if machinery.hint_pages.contains(&page) {
+        return true;
+    }
+    let flags = PageTableFlags::WRITABLE | PageTableFlags::NO_CACHE;
+    let mut frames = || machinery.frames.allocate(0).map(|frame| frame.address());
+    let is_mapped = machinery.map.reserve(page, "flush hints").is_ok()
+        && machinery.tables.map_physical(page, flags, &mut frames).is_ok();
+    if is_mapped {
+        machinery.hint_pages.push(page);
+    }
+    is_mapped
 }

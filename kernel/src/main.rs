@@ -4,6 +4,9 @@
 
 #[cfg(target_os = "none")]
 mod bare {
+    extern crate alloc;
+
+    use alloc::vec::Vec;
     use core::panic::PanicInfo;
     use kernel::arch::{cpu::Features, descriptors, fpu};
     use kernel::discovery::{self, Machinery};
@@ -51,8 +54,14 @@ mod bare {
         let frames = boot::frames(&letter.map);
         let initrd = boot::initrd(letter.initrd);
         let map = &mut letter.map;
-        let mut machinery =
-            Machinery { map, tables: &mut tables, frames, features: &features, options: &options };
+        let mut machinery = Machinery {
+            map,
+            tables: &mut tables,
+            frames,
+            features: &features,
+            options: &options,
+            hint_pages: Vec::new(),
+        };
         let registry = discovery::discover(&firmware, &mut machinery);
         HEAP.frames_ready(frames);
 

@@ -25,6 +25,12 @@ pub fn run(process: &mut Process) -> ExitStatus {
 }
 
 fn user_fault(process: &mut Process, address: u64, error: u64) {
+    const USER: u64 = 1 << 2;
+    if error & USER == 0 {
+        // The CPU itself, for a segment load of the program. QEMU 7.2 reads a far return's stack like this and
+        // trips over SMAP: to serve the fault would serve it for ever.
+        return process.page_fault_signal(FaultError::Protection, address, access(error));
+    }
     if let Err(why) = page_fault(&process.task().space, address, error) {
         process.page_fault_signal(why, address, access(error));
     }

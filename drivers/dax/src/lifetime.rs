@@ -103,12 +103,15 @@ pub struct Generation(u64);
 
 const ALIVE: u64 = 1;
 const RETIRED: u64 = 2;
-const ONE_GENERATION: u64 = 4;
+/// Not alive any more, but a killer still waits for sections that saw it alive.
+const DYING: u64 = 4;
+const STATE: u64 = ALIVE | RETIRED | DYING;
+const ONE_GENERATION: u64 = 8;
 
-/// Alive, dead or retired, and in which generation. Born dead.
+/// Alive, dying, dead or retired, and in which generation. Born dead.
 #[derive(Debug, Default)]
 pub struct Lifetime {
-    /// Generation times 4, plus `ALIVE` or `RETIRED` (never both). A [`Generation`] is the whole word of
+    /// Generation times 8, plus at most one of `ALIVE`, `DYING` and `RETIRED`. A [`Generation`] is the whole word of
     /// a live state, so that a section checks it with one comparison.
     state: AtomicU64,
 }
@@ -130,13 +133,9 @@ impl Lifetime {
         self.state.load(Ordering::Acquire) == generation.0
     }
 
-    /// Begins a new generation. Fails when alive or retired.
+    /// Begins a new generation. Fails unless dead.
     pub fn enable(&self) -> Result<Generation, LifetimeError> {
-        let change = |state: u64| match state & (ALIVE | RETIRED) {
-            0 => Some(state + ONE_GENERATION + ALIVE),
-            _ => None,
-        };
-        let before = self.update(change)?;
+        let before = self.update(|state| (state & STATE == 0).then_some(state + ONE_GENERATION + ALIVE))?;
         Ok(Generation(before + ONE_GENERATION + ALIVE))
     }
 
@@ -149,20 +148,25 @@ impl Lifetime {
         if epoch.is_pinned() {
             return Err(LifetimeError::PinHeld);
         }
-        self.update(|state| (state & ALIVE != 0).then_some(state & !ALIVE))?;
-        synchronize(epoch)
+        // Dying until the wait is over: a device that somebody destroyed meanwhile, and whose range somebody else
+        // got, would still be written by the sections that we wait for.
+        self.update(|state| (state & ALIVE != 0).then(|| state - ALIVE + DYING))?;
+        let turns = synchronize(epoch);
+        self.state.fetch_and(!DYING, Ordering::SeqCst);
+        turns
     }
 
-    /// Ends a dead device for good: no `enable` will revive it. Fails when alive or retired already.
+    /// Ends a dead device for good: no `enable` will revive it. Fails unless dead.
     pub fn retire(&self) -> Result<(), LifetimeError> {
-        self.update(|state| (state & (ALIVE | RETIRED) == 0).then_some(state | RETIRED)).map(|_| ())
+        self.update(|state| (state & STATE == 0).then_some(state | RETIRED)).map(|_| ())
     }
 
     /// Moves the state where `change` says, or names the state that it refused. Returns the old state.
     fn update(&self, change: impl FnMut(u64) -> Option<u64>) -> Result<u64, LifetimeError> {
         self.state.fetch_update(Ordering::SeqCst, Ordering::Acquire, change).map_err(|state| {
-            match state & (ALIVE | RETIRED) {
+            match state & STATE {
                 ALIVE => LifetimeError::Alive,
+                DYING => LifetimeError::Dying,
                 0 => LifetimeError::Dead,
                 _ => LifetimeError::Retired,
             }
@@ -177,6 +181,8 @@ pub enum LifetimeError {
     PinHeld,
     /// It is alive.
     Alive,
+    /// It is being disabled: a kill has not ended yet.
+    Dying,
     /// It is disabled.
     Dead,
     /// It was destroyed and never comes back.
@@ -188,6 +194,7 @@ impl fmt::Display for LifetimeError {
         f.write_str(match self {
             LifetimeError::PinHeld => "cannot be waited for inside a pinned section: unpin first",
             LifetimeError::Alive => "is enabled: disable it first",
+            LifetimeError::Dying => "is being disabled: wait for that to end",
             LifetimeError::Dead => "is disabled",
             LifetimeError::Retired => "was destroyed",
         })

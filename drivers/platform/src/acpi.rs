@@ -207,6 +207,16 @@ impl Acpi {
         Ok(cpus.max(1))
     }
 
+    /// PCI configuration space in memory, a (start, length) for each entry of the MCFG (PCI Firmware 3.3, 4.1.2).
+    pub fn pci_config_space(&self) -> impl Iterator<Item = (u64, u64)> {
+        let mcfg = self.table("MCFG").ok().flatten().and_then(|mcfg| mcfg.get(44..)).unwrap_or(&[]);
+        mcfg.chunks_exact(16).map(|entry| {
+            let base = u64::from(le_u32(entry, 0)) | u64::from(le_u32(entry, 4)) << 32;
+            let (first, last) = (u64::from(entry[10]), u64::from(entry[11]));
+            (base.saturating_add(first << 20), (last + 1).saturating_sub(first) << 20)
+        })
+    }
+
     fn fadt(&self) -> Option<PhysicalMapping<Window, Fadt>> {
         // The crate reads a whole Fadt whatever the header says: an old, shorter one is followed by readable
         // memory, and the crate's accessors look at the revision.

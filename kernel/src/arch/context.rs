@@ -9,11 +9,11 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::FsBase;
 use x86_64::registers::rflags::RFlags;
 
-/// Selector of ring 3's code segment (arch/descriptors.rs).
-pub const USER_CS: u64 = 0x23;
+/// Selector of ring 3's code segment (arch/descriptors.rs), Linux's number: programs see it in signal frames.
+pub const USER_CS: u64 = 0x33;
 
 /// Selector of ring 3's data segment.
-pub const USER_SS: u64 = 0x1b;
+pub const USER_SS: u64 = 0x2b;
 
 /// What `vector` says after a `syscall` instruction.
 const SYSCALL: u64 = 0x100;

@@ -29,14 +29,14 @@ struct Gate {
 }
 
 /// The tables, written once at boot and by the CPU.
-struct Tables(UnsafeCell<(GlobalDescriptorTable, TaskStateSegment, [Gate; 256])>);
+struct Tables(UnsafeCell<(GlobalDescriptorTable<9>, TaskStateSegment, [Gate; 256])>);
 
 // SAFETY: `init` runs once, before anything else could look; afterwards only the CPU reads, and `trap.s` writes
 // TSS.rsp0.
 unsafe impl Sync for Tables {}
 
 static TABLES: Tables = Tables(UnsafeCell::new((
-    GlobalDescriptorTable::new(),
+    GlobalDescriptorTable::empty(),
     TaskStateSegment::new(),
     [Gate { offset_low: 0, selector: 0, ist: 0, kind: 0, offset_middle: 0, offset_high: 0, reserved: 0 };
         256],
@@ -55,9 +55,11 @@ pub fn init() {
     for (i, stack) in IST.iter().enumerate() {
         tss.interrupt_stack_table[i] = stack.top();
     }
+    // Linux's order, for programs see their selectors. Its 32-bit segments, at 0x08 and 0x20, are no code here.
+    gdt.append(Descriptor::kernel_data_segment());
     let code = gdt.append(Descriptor::kernel_code_segment());
     let data = gdt.append(Descriptor::kernel_data_segment());
-    // sysret wants data below code: 0x18 and 0x20.
+    let no_user_code32 = gdt.append(Descriptor::user_data_segment());
     let user_data = gdt.append(Descriptor::user_data_segment());
     let user_code = gdt.append(Descriptor::user_code_segment());
     assert_eq!((u64::from(user_data.0), u64::from(user_code.0)), (context::USER_SS, context::USER_CS));
@@ -91,10 +93,10 @@ pub fn init() {
         lidt(&DescriptorTablePointer { limit, base: VirtAddr::from_ptr(gates) });
         load_tss(tss_selector);
         Efer::update(|efer| efer.insert(EferFlags::SYSTEM_CALL_EXTENSIONS));
-        // syscall: CS = 0x08, SS = 0x10; sysret: CS = base + 16, SS = base + 8.
-        Star::write_raw(0x10 | 3, code.0);
+        // syscall: CS = code, SS = code + 8; sysret: CS = base + 16, SS = base + 8 (SDM 2B, SYSRET).
+        Star::write_raw(no_user_code32.0, code.0);
     }
-    assert_eq!(data, SegmentSelector(0x10));
+    assert_eq!((code, data), (SegmentSelector(0x10), SegmentSelector(0x18)));
     LStar::write(VirtAddr::new(syscall_entry as *const () as u64));
     SFMask::write(
         RFlags::ALIGNMENT_CHECK

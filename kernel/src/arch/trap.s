@@ -13,8 +13,8 @@
 # UserContext (arch/context.rs)
     .set FRAME_END, 176
     .set SYSCALL, 0x100                     # what stands for the vector after `syscall`
-    .set USER_SS, 0x1b
-    .set USER_CS, 0x23
+    .set USER_SS, 0x2b
+    .set USER_CS, 0x33
 
     .macro PUSH_REGISTERS
     push rdi

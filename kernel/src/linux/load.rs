@@ -93,14 +93,16 @@ pub fn load(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Box<Proces
     paging::load_space(&space);
     let mut context = UserContext::default();
     context.rip = plan.entry.wrapping_add(bias);
-    context.rsp = start_stack(&space, &plan, bias, file, argv, envp)?;
+    let stack = start_stack(&space, &plan, bias, file, argv, envp)?;
+    context.rsp = stack.pointer;
     // Interrupts on; bit 1 is always set.
     context.rflags = 0x202;
     let heap = random_above(plan.high().wrapping_add(bias), HEAP_RANDOM_BYTES, MapSize::Size4K);
-    Ok(Box::new(Process::new(Task { context, space }, file, ProgramBreak::new(heap))))
+    let auxv = stack.bytes[stack.auxv].into();
+    Ok(Box::new(Process::new(Task { context, space }, file, ProgramBreak::new(heap), auxv)))
 }
 
-/// Maps the stack and puts the arguments on it; the program's first stack pointer.
+/// Maps the stack and puts the arguments on it.
 fn start_stack(
     space: &AddressSpace,
     plan: &Plan,
@@ -108,7 +110,7 @@ fn start_stack(
     file: &File,
     argv: &[Vec<u8>],
     envp: &[Vec<u8>],
-) -> Result<u64, LoadError> {
+) -> Result<InitialStack, LoadError> {
     let mut random = [0; 16];
     random::fill(&mut random);
     let path = [b"/", file.path.as_bytes()].concat();
@@ -136,7 +138,7 @@ fn start_stack(
         name: "[stack]",
     })?;
     user_memory::write(stack.pointer, &stack.bytes)?;
-    Ok(stack.pointer)
+    Ok(stack)
 }
 
 /// A random multiple of `size` in `[start, start + span_bytes]`; `start` and the span are whole pages.

@@ -1,5 +1,6 @@
 //! The files of /proc/self: written anew at each read, never stored.
 //!
+//! - `auxv`: the vector that the program found on its stack.
 //! - `maps`: as Linux writes it (fs/proc/task_mmu.c, `show_map_vma`).
 //! - `daxite`: this kernel's counters for this program, one `key value` a line.
 //! - `pagewalk`: `pread` at offset A tells what the CPU finds on its way to address A, from the root on.
@@ -27,6 +28,8 @@ const MAX_READ: u64 = PAGE_SIZE;
 /// One of the files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ProcFile {
+    /// /proc/self/auxv.
+    Auxv,
     /// /proc/self/maps.
     Maps,
     /// /proc/self/daxite.
@@ -39,6 +42,7 @@ impl ProcFile {
     /// Finds a file by its name in /proc/self.
     pub fn parse(name: &str) -> Option<ProcFile> {
         match name {
+            "auxv" => Some(ProcFile::Auxv),
             "maps" => Some(ProcFile::Maps),
             "daxite" => Some(ProcFile::Daxite),
             "pagewalk" => Some(ProcFile::Pagewalk),
@@ -67,6 +71,7 @@ pub fn read(process: &mut Process, file: ProcFile, position: u64, buffer: u64, c
     let mut window = Window { skip, out: &mut text, filled: 0 };
     // A full window is the only way to fail, and then it holds what was asked for.
     let _ = match file {
+        ProcFile::Auxv => window.put(&process.auxv),
         ProcFile::Maps => write_maps(process, &vmas, &mut window),
         ProcFile::Daxite => write_counters(process, &mut window),
         ProcFile::Pagewalk => write_walk(process, position, &mut window),
@@ -84,9 +89,8 @@ struct Window<'a> {
     filled: usize,
 }
 
-impl Write for Window<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let bytes = text.as_bytes();
+impl Window<'_> {
+    fn put(&mut self, bytes: &[u8]) -> fmt::Result {
         let skipped = self.skip.min(bytes.len() as u64);
         self.skip -= skipped;
         let bytes = bytes.get(skipped as usize..).unwrap_or(&[]);
@@ -97,6 +101,12 @@ impl Write for Window<'_> {
         let copied = bytes.len().min(room.len());
         self.filled += copied;
         if copied < bytes.len() { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+impl Write for Window<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.put(text.as_bytes())
     }
 }
 

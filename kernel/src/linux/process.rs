@@ -8,6 +8,7 @@ use super::signal::{Signal, Signals};
 use super::tree::Owner;
 use crate::initrd::File;
 use crate::task::Task;
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
@@ -46,6 +47,8 @@ pub struct Process {
     pub(super) files: Descriptors,
     pub(super) signals: Signals,
     pub(super) program_break: ProgramBreak,
+    /// The auxiliary vector, as /proc/self/auxv shows it.
+    pub(super) auxv: Box<[u8]>,
     /// RLIMIT_*: kept for the program to read back.
     pub(super) limits: [Rlimit; RLIM_NLIMITS as usize],
     /// PR_SET_NAME, NUL-padded.
@@ -56,7 +59,12 @@ pub struct Process {
 }
 
 impl Process {
-    pub(super) fn new(task: Task, executable: &'static File, program_break: ProgramBreak) -> Process {
+    pub(super) fn new(
+        task: Task,
+        executable: &'static File,
+        program_break: ProgramBreak,
+        auxv: Box<[u8]>,
+    ) -> Process {
         let mut thread_name = [0; 16];
         let name = executable.path.rsplit('/').next().unwrap_or(executable.path);
         for (to, from) in thread_name.iter_mut().take(15).zip(name.bytes()) {
@@ -69,6 +77,7 @@ impl Process {
             files: Descriptors::new(),
             signals: Signals::new(),
             program_break,
+            auxv,
             limits: super::info::default_limits(),
             thread_name,
             started_ns: crate::clock::monotonic_ns(),

@@ -6,6 +6,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use linux_raw_sys::auxvec;
 use mm::range::PAGE_SIZE;
 
@@ -49,6 +50,8 @@ pub struct InitialStack {
     pub pointer: u64,
     /// From `pointer` to the top of the stack.
     pub bytes: Vec<u8>,
+    /// Where in `bytes` the auxiliary vector is.
+    pub auxv: Range<usize>,
 }
 
 /// The arguments and the environment are too long (E2BIG).
@@ -90,6 +93,7 @@ impl InitialStack {
         words.extend(envp.iter().map(|offset| strings_start + offset));
         words.push(0);
         words.extend(auxv.iter().flat_map(|&(kind, value)| [u64::from(kind), value]));
+        let auxv = (words.len() - auxv.len() * 2) * 8..words.len() * 8;
         let pointer = (random_start - words.len() as u64 * 8) & !15;
 
         let mut bytes = Vec::with_capacity((top - pointer) as usize);
@@ -99,7 +103,7 @@ impl InitialStack {
         bytes.extend_from_slice(PLATFORM);
         bytes.resize((strings_start - pointer) as usize, 0);
         bytes.append(&mut strings);
-        Ok(InitialStack { pointer, bytes })
+        Ok(InitialStack { pointer, bytes, auxv })
     }
 
     /// Bytes that the stack must have at its first instruction: what is on it and 128 KiB, in whole pages.

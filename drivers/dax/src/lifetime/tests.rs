@@ -133,3 +133,21 @@ fn s3_2_a_kill_on_the_wrong_collector_waits_for_nobody() {
     drop(section);
     assert_eq!(saw, (true, true, false));
 }
+
+#[test]
+fn a_device_that_is_dying_is_neither_revived_nor_destroyed() {
+    let epoch = HostEpoch::leak();
+    let (lifetime, _) = alive();
+    thread::scope(|scope| {
+        let section = epoch.pin();
+        let killer = scope.spawn(|| lifetime.kill(epoch));
+        while lifetime.generation().is_some() {
+            thread::yield_now();
+        }
+        assert_eq!(lifetime.retire(), Err(LifetimeError::Dying));
+        assert_eq!(lifetime.enable(), Err(LifetimeError::Dying));
+        drop(section);
+        assert!(killer.join().expect("the killer does not panic").is_ok());
+    });
+    assert_eq!(lifetime.retire(), Ok(()));
+}
