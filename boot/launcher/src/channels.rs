@@ -79,12 +79,17 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 /// Copies a channel to one of our own outputs, byte for byte, on a thread of its own.
 ///
 /// After a failure the channel is still read to its end, so that QEMU is never stuck in a write.
-pub fn copy(mut from: PipeReader, to: OwnedFd, events: Sender<Event>) {
+pub fn copy(mut from: impl Read + Send + 'static, to: OwnedFd, events: Sender<Event>) {
     thread::spawn(move || {
         let mut to = File::from(to);
         let mut buffer = vec![0; 64 << 10];
         let mut is_open = true;
-        while let Ok(len @ 1..) = from.read(&mut buffer) {
+        loop {
+            let len = match from.read(&mut buffer) {
+                Ok(len @ 1..) => len,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Ok(_) | Err(_) => break,
+            };
             if is_open && let Err(error) = write_all(&mut to, &buffer[..len]) {
                 is_open = false;
                 let _ = events.send(Event::OutputFailed(error));
@@ -136,4 +141,32 @@ fn write_all(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Every second read is interrupted before it has read anything.
+    struct Interrupted(&'static [u8], bool);
+
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 { Err(ErrorKind::Interrupted.into()) } else { self.0.read(&mut buffer[..3]) }
+        }
+    }
+
+    #[test]
+    fn an_interrupted_read_does_not_end_the_channel() {
+        let (mut copied, to) = pipe().expect("made");
+        let (events, heard) = mpsc::channel();
+        copy(Interrupted(b"all of it", false), to.into(), events);
+        let mut text = String::new();
+        copied.read_to_string(&mut text).expect("read");
+        assert_eq!(text, "all of it");
+        assert!(matches!(heard.recv(), Ok(Event::Ended)));
+    }
 }

@@ -25,7 +25,9 @@ const HEADER: usize = 110;
 const KERNEL_ROOM: Size = Size(4 << 20);
 const REGULAR: u32 = 0o100_000;
 /// The folder of the guest that is ours.
-const RESERVED: &str = "/.daxite/";
+const RESERVED: &str = "/.daxite";
+/// The name that ends an archive.
+const TRAILER: &str = "TRAILER!!!";
 
 /// `HOST[:GUEST]`: a file of this host and its absolute path in the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +51,13 @@ impl FromStr for FileRequest {
         if guest.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
             return Err(format!("guest path '{guest}' has an empty part, '.' or '..'"));
         }
-        if guest.starts_with(RESERVED) {
-            return Err(format!("guest path '{guest}' lies in {RESERVED}, which is daxite's own"));
+        if Path::new(&guest).starts_with(RESERVED) {
+            return Err(format!("guest path '{guest}': {RESERVED} is daxite's own; use another folder"));
+        }
+        if guest.strip_prefix('/') == Some(TRAILER) {
+            return Err(format!(
+                "guest path '{guest}' would end the archive: use HOST:GUEST with another name"
+            ));
         }
         Ok(Self { host, guest })
     }
@@ -143,7 +150,7 @@ impl Initrd {
             out.write_all(&[0; 3][..offset - data_at - entry.len as usize])?;
         }
         let trailer =
-            Entry { name: "TRAILER!!!".into(), source: Source::Bytes(vec![]), mode: 0, mtime: 0, len: 0 };
+            Entry { name: TRAILER.into(), source: Source::Bytes(vec![]), mode: 0, mtime: 0, len: 0 };
         let name_len = (HEADER + trailer.name.len() + 1).next_multiple_of(4) - HEADER;
         write_header(out, &trailer, 0, name_len)
     }

@@ -36,11 +36,11 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::cli::{Cli, Command, InitrdOptions, RunOptions};
-use crate::failure::{Failure, LAUNCHER};
+use crate::failure::{Failure, LAUNCHER, TIMED_OUT};
 use crate::initrd::Initrd;
 use crate::nvdimm::{Backing, Nvdimm};
 use crate::qemu::ReservedNumbers;
-use crate::run::{Session, say};
+use crate::run::{LEAVE, Session, say, say_within};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -59,7 +59,13 @@ fn main() -> ExitCode {
     match result {
         Ok(status) => status.into(),
         Err(failure) => {
-            say(&format!("daxite: {failure}"));
+            let line = format!("daxite: {failure}");
+            // The time limit holds against a reader that is stuck; other messages wait for a slow one.
+            if failure.status == TIMED_OUT {
+                say_within(LEAVE, line)
+            } else {
+                say(&line)
+            }
             failure.status.into()
         }
     }

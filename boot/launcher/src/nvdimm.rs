@@ -183,14 +183,12 @@ impl Nvdimm {
                 Failure::launcher(format!("temporary NVDIMM in {} (TMPDIR): {why}", folder.display()))
             }
         };
-        let file = match &self.backing {
-            Backing::Temporary => tempfile::tempfile(),
-            Backing::File(path) if self.is_read_only() => File::open(path),
-            Backing::File(path) => {
-                OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
-            }
+        let opened = match &self.backing {
+            Backing::Temporary => tempfile::tempfile().map(|file| (file, None)),
+            Backing::File(path) if self.is_read_only() => File::open(path).map(|file| (file, None)),
+            Backing::File(path) => open_or_create(path),
         };
-        let file = file.map_err(|error| fail(error.to_string()))?;
+        let (file, created) = opened.map_err(|error| fail(error.to_string()))?;
         match file.try_lock() {
             Err(TryLockError::WouldBlock) => {
                 return Err(fail("in use: given twice, or another daxite runs on it".into()));
@@ -198,20 +196,28 @@ impl Nvdimm {
             // Some file systems and devices know no locks: that is no reason to refuse them.
             Ok(()) | Err(TryLockError::Error(_)) => {}
         }
-        if let Err(error) = self.fill(&file) {
-            if let Backing::File(path) = &self.backing {
-                // Only a file that was missing or empty gets here; an empty one is no use to anybody.
+        let is_empty = file.metadata().map_err(|error| fail(error.to_string()))?.len() == 0;
+        // Sparse: the length takes no space on the disk.
+        if is_empty && let Err(error) = file.set_len(self.file_size().bytes()) {
+            if let Some(path) = created {
                 let _ = fs::remove_file(path);
             }
             return Err(fail(format!("cannot be made {} long: {error}", self.file_size())));
         }
         Ok(file)
     }
+}
 
-    /// Gives an empty file its length, without taking space on the disk.
-    fn fill(&self, file: &File) -> io::Result<()> {
-        let meta = file.metadata()?;
-        if meta.len() == 0 { file.set_len(self.file_size().bytes()) } else { Ok(()) }
+/// Opens the file, and answers its path again if it was not there and so is ours to remove.
+fn open_or_create(path: &Path) -> io::Result<(File, Option<&Path>)> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        // `create`, because a link to a file that is missing is there, too.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            options.create(true).truncate(false).open(path).map(|file| (file, None))
+        }
+        opened => opened.map(|file| (file, Some(path))),
     }
 }
 

@@ -6,8 +6,12 @@
 //! 2. A status line came, but QEMU stays: it is ended after `GRACE`; the line still decides.
 //! 3. Time-out, signal, or nobody reads our output: SIGTERM, after `PATIENCE` SIGKILL, and after
 //!    `LEAVE` we go, even if a pipe has not ended (its reader may be stuck).
+//!
+//! A write to our stderr waits for its reader and holds stderr's lock meanwhile. So the main thread never
+//! writes there while it listens, and afterwards either with a limit (`say_within`) or when signals have
+//! their usual effect again.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -33,8 +37,8 @@ use crate::status::Status;
 const GRACE: Duration = Duration::from_secs(5);
 /// For QEMU to end after SIGTERM.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// For the last bytes to reach our readers after SIGKILL.
-const LEAVE: Duration = Duration::from_millis(500);
+/// For the last bytes to reach our readers after SIGKILL, and for a last word after that.
+pub const LEAVE: Duration = Duration::from_millis(500);
 /// The guest's channels and QEMU's own output.
 const PIPES: usize = channels::GUEST_CHANNELS.len() + 1;
 /// What a shell adds to a signal's number.
@@ -100,7 +104,13 @@ impl Session {
         );
         let status_line = |(): &mut (), line: &[u8]| Some(Event::Status(Status::parse(line)));
         channels::lines(status, events.clone(), || (), status_line, |()| None);
-        let own_line = |(): &mut (), line: &[u8]| Some(Event::QemuSaid(printable(line)));
+        let own_line = move |(): &mut (), line: &[u8]| {
+            let line = printable(line);
+            if is_verbose {
+                say(&format!("qemu: {line}"));
+            }
+            Some(Event::QemuSaid(line))
+        };
         channels::lines(own, events, || (), own_line, |()| None);
 
         let mut watch = Watch {
@@ -114,6 +124,8 @@ impl Session {
             timeout: self.timeout,
         };
         let all_ended = watch.listen(&heard);
+        // From here on a signal ends us at once: see `forward_signals`.
+        drop(heard);
         watch.verdict(all_ended)
     }
 }
@@ -187,9 +199,6 @@ impl Watch {
             Event::OutputFailed(error) => self.end(Cause::Output(error)),
             Event::LogTail(lines) => self.log_tail = lines,
             Event::QemuSaid(line) => {
-                if self.is_verbose {
-                    say(&format!("qemu: {line}"));
-                }
                 // QEMU stops such a guest and waits for a debugger that never comes.
                 if line.starts_with("KVM internal error") {
                     self.end(Cause::Stuck);
@@ -232,7 +241,9 @@ impl Watch {
                 return Ok(SIGNALLED + Signal::PIPE.as_raw() as u8);
             }
             Some(Cause::Output(error)) => return launcher(format!("cannot pass the output on: {error}")),
-            Some(Cause::Lingers) => say("daxite: QEMU did not end after the guest's end and was stopped"),
+            Some(Cause::Lingers) => {
+                say_within(LEAVE, "daxite: QEMU did not end after the guest's end and was stopped".into());
+            }
             Some(Cause::Stuck) | None => {}
         }
         let ended = if all_ended { self.qemu.wait().ok() } else { None };
@@ -267,17 +278,40 @@ fn hint(ended: ExitStatus) -> &'static str {
     }
 }
 
-/// A line on our stderr. Nobody there to read it is no reason to stop.
+/// A line on our stderr, however long its reader takes. Nobody there to read it is no reason to stop.
 pub fn say(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
+/// A line on our stderr for which a reader that is stuck holds us up for `patience` only.
+pub fn say_within(patience: Duration, line: String) {
+    let (said, heard) = mpsc::channel();
+    thread::spawn(move || {
+        say(&line);
+        let _ = said.send(());
+    });
+    let _ = heard.recv_timeout(patience);
+}
+
+/// Sends signals to the listener; when it has gone, they have their usual effect.
 fn forward_signals(events: Sender<Event>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP])?;
+    // Without /proc none counts as ignored, which is the usual state.
+    let ignored = fs::read_to_string("/proc/self/status").map_or(0, |status| ignored_signals(&status));
+    let is_wanted = |signal: &i32| ignored & (1 << (signal - 1)) == 0;
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP].into_iter().filter(is_wanted))?;
     thread::spawn(move || {
         for signal in signals.forever() {
-            let _ = events.send(Event::Signal(signal));
+            if events.send(Event::Signal(signal)).is_err() {
+                let _ = signal_hook::low_level::emulate_default_handler(signal);
+            }
         }
     });
     Ok(())
+}
+
+/// The signals that our parent told us to ignore (`nohup`, a shell's background job), bit 0 for signal 1:
+/// `SigIgn` of proc(5)'s status.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }

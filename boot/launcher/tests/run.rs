@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -160,6 +160,37 @@ fn a_slow_reader_loses_nothing() {
 }
 
 #[test]
+fn a_reader_of_stderr_that_is_stuck_stops_neither_time_out_nor_signal() {
+    // More of the log than our stderr takes, then a line of QEMU's own, which -v shows.
+    let script = "yes '<4>warn' | head -c 300000 >&6; echo own >&2; echo $$ >$DIR/pid; exec sleep 60";
+    let guest = Guest::new(script);
+    let mut child = guest.start("-v --timeout 1");
+    assert_eq!(end(&mut child).code(), Some(124));
+    let guest = Guest::new(script);
+    let mut child = guest.start("-v");
+    let qemu = pid(&guest.wait_for("pid"));
+    thread::sleep(Duration::from_millis(300));
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("running");
+    assert_eq!(end(&mut child).code(), Some(143));
+    assert!(is_gone(qemu), "QEMU outlives its launcher");
+}
+
+#[test]
+fn the_last_word_waits_for_a_slow_reader_but_not_against_a_signal() {
+    // What the program wrote fills our stderr to the last byte.
+    let guest = Guest::new("head -c 65536 /dev/zero >&4");
+    let mut slow = guest.start("");
+    let mut stuck = guest.start("");
+    thread::sleep(Duration::from_millis(1500));
+    kill_process(Pid::from_child(&stuck), Signal::TERM).expect("running");
+    assert_eq!(end(&mut stuck).signal(), Some(15));
+    let mut bytes = Vec::new();
+    slow.stderr.take().expect("piped").read_to_end(&mut bytes).expect("read");
+    assert!(String::from_utf8_lossy(&bytes).contains("ended without a status"));
+    assert_eq!(end(&mut slow).code(), Some(125));
+}
+
+#[test]
 fn nobody_reading_ends_the_guest_with_141() {
     let guest = Guest::new("while :; do echo line >&3; done");
     let mut child = guest.start("");
@@ -211,6 +242,28 @@ fn signals_end_the_guest_and_leave_nothing_behind() {
         left.sort();
         assert_eq!(left, ["kernel.elf", "kernel.sym", "pid", "prog", "qemu"]);
     }
+}
+
+#[test]
+fn a_signal_that_is_ignored_from_the_start_stays_ignored() {
+    let script = "echo $$ >$DIR/pid; while [ ! -e $DIR/go ]; do sleep 0.05; done; echo exit 5 >&5";
+    let guest = Guest::new(script);
+    let daxite = guest.command("", "");
+    // What nohup does, and a shell for a job in the background.
+    let mut child = Command::new("sh")
+        .args(["-c", "trap '' HUP INT; exec \"$@\"", "sh"])
+        .arg(daxite.get_program())
+        .args(daxite.get_args())
+        .current_dir(guest.dir.path())
+        .spawn()
+        .expect("sh starts");
+    guest.wait_for("pid");
+    for signal in [Signal::HUP, Signal::INT] {
+        kill_process(Pid::from_child(&child), signal).expect("running");
+    }
+    thread::sleep(Duration::from_millis(200));
+    guest.write("go", b"");
+    assert_eq!(end(&mut child).code(), Some(5));
 }
 
 #[test]
@@ -288,6 +341,21 @@ fn refusals_have_the_statuses_of_a_shell() {
     assert_eq!(status(&["run", "--kernel", "kernel.elf", "--qemu-opts", "'x", "./prog"]), Some(125));
     assert_eq!(status(&["--version"]), Some(0));
     assert_eq!(status(&["run", "--help"]), Some(0));
+}
+
+/// How the launcher ends, which takes it ten seconds at most.
+fn end(child: &mut Child) -> ExitStatus {
+    let limit = Instant::now() + Duration::from_secs(10);
+    loop {
+        match child.try_wait().expect("ours") {
+            Some(status) => return status,
+            None if Instant::now() > limit => {
+                child.kill().expect("running");
+                panic!("daxite does not end");
+            }
+            None => thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }
 
 fn pid(text: &str) -> Pid {

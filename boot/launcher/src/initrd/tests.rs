@@ -94,9 +94,18 @@ fn guest_paths_come_from_the_request() {
     assert_eq!(parse("data.bin:/etc/"), Ok("/etc/data.bin".into()));
     assert_eq!(parse("a:b:/c"), Ok("/c".into()));
     assert_eq!(parse("/abs/data"), Ok("/data".into()));
-    for text in ["x:/a/../b", "x:/a//b", "x:/./b", "x:/.daxite/argv", "..", "/"] {
+    for text in ["x:/a/../b", "x:/a//b", "x:/./b", "..", "/"] {
         assert!(parse(text).is_err(), "{text}");
     }
+    for text in ["x:/.daxite", "x:/.daxite/argv", ".daxite"] {
+        assert!(parse(text).is_err_and(|why| why.contains("/.daxite is daxite's own")), "{text}");
+    }
+    for text in ["x:/TRAILER!!!", "TRAILER!!!", "dir/TRAILER!!!:/"] {
+        assert!(parse(text).is_err_and(|why| why.contains("would end the archive")), "{text}");
+    }
+    // Only the whole name of an entry counts.
+    assert_eq!(parse("x:/.daxite2"), Ok("/.daxite2".into()));
+    assert_eq!(parse("x:/a/TRAILER!!!"), Ok("/a/TRAILER!!!".into()));
 }
 
 #[test]

@@ -126,6 +126,14 @@ fn a_file_that_cannot_be_made_is_not_left_behind() {
 }
 
 #[test]
+fn a_file_of_the_user_is_never_removed() {
+    let dir = with_file(0);
+    let nvdimm = check(&dir, ",size=8388607T").expect("the numbers are fine");
+    assert!(nvdimm.open().expect_err("no file system takes it").message.contains("cannot be made"));
+    assert!(dir.path().join("nv.img").exists());
+}
+
+#[test]
 fn requests_are_read_as_qemu_reads_its_own() {
     let request: NvdimmRequest = "a,,b.img,size=1G,unarmed=on".parse().expect("well-formed");
     assert_eq!((request.path.to_str(), request.armed), (Some("a,b.img"), false));
