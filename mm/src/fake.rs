@@ -27,11 +27,15 @@ pub(crate) fn frames(bytes: u64) -> FrameAllocator {
 
 /// Frames over an arena of `bytes` of which `entries` say what is RAM.
 pub(crate) fn frames_of(bytes: u64, entries: &[(u64, u64, u32)]) -> FrameAllocator {
-    let layout = std::alloc::Layout::from_size_align(bytes as usize, 2 << 20).expect("a sane size");
-    // SAFETY: the layout is not empty; the arena is never freed, so it is mapped for as long as it is used,
-    // and only this allocator uses it.
+    const ALIGN: usize = 2 << 20;
+    // Aligned by hand: memory that malloc aligns is cleared, and so touched, at once.
+    let layout = std::alloc::Layout::from_size_align(bytes as usize + ALIGN, 16).expect("a sane size");
+    // SAFETY: the layout is not empty and has room for the alignment; the arena is never freed, so it is mapped
+    // for as long as it is used, and only this allocator uses it.
     unsafe {
         let arena = std::alloc::alloc_zeroed(layout);
+        assert!(!arena.is_null(), "no room for an arena of {bytes} bytes");
+        let arena = arena.add(arena.align_offset(ALIGN));
         let map = MemoryMap::new(entries.iter().copied());
         FrameAllocator::new(PhysMap::new(arena as u64), &map).expect("the arena holds its metadata")
     }

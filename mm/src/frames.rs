@@ -123,7 +123,7 @@ impl FrameAllocator {
     /// A block of `2^order` frames; it holds whatever was there. `None` when no block is large enough.
     pub fn allocate(&self, order: u32) -> Option<Frame> {
         let mut lists = self.lists.lock();
-        if lists.filled.checked_shr(order)? == 0 && !self.cut_untouched(&mut lists, order) {
+        if order > MAX_ORDER || lists.filled >> order == 0 && !self.cut_untouched(&mut lists, order) {
             return None;
         }
         let filled = lists.filled >> order;
@@ -157,22 +157,12 @@ impl FrameAllocator {
     /// # Panics
     /// When the block is not allocated: it was freed twice, which can only be a bug of the kernel.
     pub fn free(&self, frame: Frame) {
-        let mut order = frame.order();
-        let mut address = frame.address().as_u64();
+        let (address, order) = (frame.address().as_u64(), frame.order());
         let mut lists = self.lists.lock();
         assert!(self.mark(address) == Some(ALLOCATED | order as u8), "frame {address:#x} was freed twice");
         lists.free_frames += 1 << order;
         self.set_mark(address, 0);
-        while order < MAX_ORDER {
-            let buddy = address ^ (PAGE_SIZE << order);
-            if self.mark(buddy) != Some(FREE | order as u8) {
-                break;
-            }
-            self.unlink(&mut lists, buddy, order);
-            address = address.min(buddy);
-            order += 1;
-        }
-        self.link(&mut lists, address, order);
+        self.join(&mut lists, address, order);
     }
 
     /// The bytes of a block, through the physical window.
@@ -220,15 +210,29 @@ impl FrameAllocator {
         false
     }
 
-    /// Puts `[start, end)` into the lists, in the largest blocks that fit.
+    /// Puts `[start, end)` into the lists, in the largest blocks that fit; they join what is free below it.
     fn link_all(&self, lists: &mut Lists, mut start: u64, end: u64) {
         while start < end {
             let aligned = (start / PAGE_SIZE).trailing_zeros();
             let fitting = ((end - start) / PAGE_SIZE).ilog2();
             let order = aligned.min(fitting).min(MAX_ORDER);
-            self.link(lists, start, order);
+            self.join(lists, start, order);
             start += PAGE_SIZE << order;
         }
+    }
+
+    /// Puts a block into the lists, joined with its free buddies.
+    fn join(&self, lists: &mut Lists, mut address: u64, mut order: u32) {
+        while order < MAX_ORDER {
+            let buddy = address ^ (PAGE_SIZE << order);
+            if self.mark(buddy) != Some(FREE | order as u8) {
+                break;
+            }
+            self.unlink(lists, buddy, order);
+            address = address.min(buddy);
+            order += 1;
+        }
+        self.link(lists, address, order);
     }
 
     fn link(&self, lists: &mut Lists, address: u64, order: u32) {

@@ -102,25 +102,9 @@ impl MemoryMap {
         }
     }
 
-    /// Gives back exactly a range that was claimed; false when nobody holds it.
-    pub fn release(&mut self, range: PhysRange) -> bool {
-        match self.claims.find(|claim| claim == range) {
-            Some((index, _)) => {
-                self.claims.remove(index);
-                true
-            }
-            None => false,
-        }
-    }
-
     /// The RAM that nobody has claimed: whole pages, sorted, disjoint.
     pub fn ram(&self) -> impl Iterator<Item = PhysRange> + '_ {
         self.ram.iter().filter_map(|ram| whole_pages(ram.range)).flat_map(|range| self.unclaimed(range))
-    }
-
-    /// All claims, sorted by address.
-    pub fn claims(&self) -> impl Iterator<Item = (&'static str, PhysRange)> + '_ {
-        self.claims.iter().map(|claim| (claim.owner, claim.range))
     }
 
     /// Bytes of RAM in whole pages, claimed or not.

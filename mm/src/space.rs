@@ -180,7 +180,8 @@ impl AddressSpace {
         if let Backing::Device(pager) = &request.backing {
             pager.check_vma(&VmaRequest { range, offset_bytes, sharing })?;
         }
-        memory.vmas.prepare()?;
+        let added = memory.vmas.growth(range, 1);
+        memory.vmas.prepare(added)?;
         self.remove(&mut memory, range);
         let backing = request.backing.clone();
         memory.vmas.insert(Vma {
@@ -203,10 +204,9 @@ impl AddressSpace {
         let range = pages(address, len_bytes)?.ok_or(Refusal::ZeroLength)?;
         let mut memory = self.memory.write();
         memory.vmas.check_cuts(range, |_| true)?;
-        if memory.vmas.overlapping(range).next().is_some() {
-            memory.vmas.prepare()?;
-            self.remove(&mut memory, range);
-        }
+        let added = memory.vmas.growth(range, 0);
+        memory.vmas.prepare(added)?;
+        self.remove(&mut memory, range);
         Ok(())
     }
 
@@ -222,7 +222,7 @@ impl AddressSpace {
             return Err(Refusal::Protection { asked: prot, allowed: vma.max_prot });
         }
         vmas.check_cuts(range, |vma| vma.prot != prot)?;
-        vmas.prepare()?;
+        vmas.prepare(vmas.cuts(range, |vma| vma.prot != prot))?;
         let owned = self.environment.leaf_flags(prot);
         for vma in vmas.overlapping(range).filter(|vma| vma.prot != prot) {
             let part = vma.range.intersection(range).expect("it overlaps");
@@ -265,7 +265,8 @@ impl AddressSpace {
         let mut memory = self.memory.write();
         memory.vmas.check_mapped(range)?;
         memory.vmas.check_cuts(range, differs)?;
-        memory.vmas.prepare()?;
+        let added = memory.vmas.cuts(range, differs);
+        memory.vmas.prepare(added)?;
         memory.vmas.update(range, differs, |vma| vma.flags = (vma.flags | set) - clear);
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Entries are atomics in frames that the physical window shows. The protocol:
 //!
-//! 1. [`PageTables::install`] takes `&self`: any number of faults run it at once. It only ever turns an empty
+//! 1. `PageTables::install` takes `&self`: any number of faults run it at once. It only ever turns an empty
 //!    entry into a table or a leaf, or adds permissions to a leaf, by compare-exchange. It never
 //!    allocates: missing tables come from a [`Reserve`], and a table that lost its race goes back there.
 //! 2. Everything else takes `&mut self`, which the space's lock gives only to its exclusive holder.
@@ -22,7 +22,6 @@ pub use crate::reserve::{MAX_MISSING, Reserve};
 use crate::shootdown::Flush;
 use crate::walk::{ADDRESS_BITS, decode_leaf, entry_shift, leaf_level, table_index};
 pub use crate::walk::{Leaf, Walk, WalkStep};
-use core::mem::ManuallyDrop;
 use core::sync::atomic::{AtomicU64, Ordering};
 use x86_64::structures::paging::PageTableFlags;
 use x86_64::{PhysAddr, VirtAddr};
@@ -61,15 +60,6 @@ impl PageTables {
         Some(tables)
     }
 
-    /// The tree that the CPU booted with, to add kernel mappings to it. It is never freed.
-    ///
-    /// # Safety
-    /// `root` is a valid root table; it and all tables below it are mapped by `frames.physmap()`, and nobody
-    /// else changes them while this value is used.
-    pub unsafe fn adopt(root: PhysAddr, frames: &'static FrameAllocator) -> ManuallyDrop<PageTables> {
-        ManuallyDrop::new(PageTables { root, frames })
-    }
-
     /// The root table, for CR3.
     #[inline]
     pub fn root(&self) -> PhysAddr {
@@ -86,7 +76,7 @@ impl PageTables {
     /// It calls nothing, so the hot path of a fault keeps everything in registers.
     #[inline]
     #[must_use]
-    pub fn try_install(
+    pub(crate) fn try_install(
         &self,
         address: VirtAddr,
         phys: PhysAddr,
@@ -118,7 +108,7 @@ impl PageTables {
     ///
     /// # Panics
     /// When a table or a larger leaf is in the way: two vmas overlap, or an unmap was told the wrong hole.
-    pub fn install(
+    pub(crate) fn install(
         &self,
         address: VirtAddr,
         phys: PhysAddr,

@@ -2,8 +2,9 @@
 //!
 //! The set is a sorted `Vec`: the fault path finds its vma by the index of the last hit or a binary search
 //! over one block of memory, and the search for free addresses runs through it in order. (A `BTreeMap`
-//! would spend more on one lookup than a whole fault may; the price is that an insertion moves the vmas
-//! above it.)
+//! would spend more on one lookup than a whole fault may.) The price: an insertion moves the vmas above it,
+//! and a search from the top looks at each vma above the hole that it finds. A program that fills its
+//! addresses downwards pays both for each mmap, in proportion to the vmas that it has.
 
 use crate::pager::{PageSource, Pager, Prot, Refusal, Sharing};
 use crate::range::{MapSize, VirtRange};
@@ -205,12 +206,25 @@ impl VmaSet {
         Ok(())
     }
 
-    /// Makes room for two more vmas, the most that one operation adds, so that it cannot fail half way.
-    pub fn prepare(&mut self) -> Result<(), Refusal> {
-        if self.vmas.len() + 2 > MAX_VMAS {
+    /// How many vmas that `differ` are cut in two by the ends of `range`, at most 2: what
+    /// [`VmaSet::update`] adds.
+    pub fn cuts(&self, range: VirtRange, differs: impl Fn(&Vma) -> bool) -> usize {
+        let across = |at| self.at_or_above(at).is_some_and(|vma| vma.range.start() < at && differs(vma));
+        usize::from(across(range.start())) + usize::from(across(range.end()))
+    }
+
+    /// How many more vmas there are when `new` ones replace what is mapped in `range`; 0 when there are fewer.
+    pub fn growth(&self, range: VirtRange, new: usize) -> usize {
+        (self.cuts(range, |_| true) + new).saturating_sub(self.indices(range).len())
+    }
+
+    /// Makes room for `added` vmas, so that the operation that adds them cannot fail half way. What adds none
+    /// is never refused: a program can give memory back when it has all the vmas that it may have.
+    pub fn prepare(&mut self, added: usize) -> Result<(), Refusal> {
+        if added > 0 && self.vmas.len() + added > MAX_VMAS {
             return Err(Refusal::NoMemory);
         }
-        self.vmas.try_reserve(2).map_err(|_| Refusal::NoMemory)
+        self.vmas.try_reserve(added).map_err(|_| Refusal::NoMemory)
     }
 
     /// Adds a vma where nothing is mapped, and joins it with its neighbours where they are alike.
@@ -221,15 +235,29 @@ impl VmaSet {
         self.join(index..index + 1);
     }
 
-    /// Forgets what is mapped in `range`; vmas across its ends are cut.
+    /// Forgets what is mapped in `range`; vmas across its ends are cut. Only a hole in the middle of one vma
+    /// adds a vma, and takes memory.
     pub fn remove(&mut self, range: VirtRange) {
-        let inside = self.isolate(range, |_| true);
-        self.vmas.drain(inside);
+        if self.growth(range, 0) > 0 {
+            self.cut(range.end(), |_| true);
+        }
+        let Range { mut start, mut end } = self.indices(range);
+        if let Some(first) = self.vmas.get_mut(start).filter(|vma| vma.range.start() < range.start()) {
+            first.split_off(range.start());
+            start += 1;
+        }
+        if let Some(last) = self.vmas[start..end].last_mut().filter(|vma| range.end() < vma.range.end()) {
+            *last = last.split_off(range.end());
+            end -= 1;
+        }
+        self.vmas.drain(start..end);
     }
 
     /// Changes the vmas in `range` that `differs` picks; those of them across its ends are cut.
     pub fn update(&mut self, range: VirtRange, differs: impl Fn(&Vma) -> bool, change: impl Fn(&mut Vma)) {
-        let touched = self.isolate(range, &differs);
+        self.cut(range.start(), &differs);
+        self.cut(range.end(), &differs);
+        let touched = self.indices(range);
         self.vmas[touched.clone()].iter_mut().filter(|vma| differs(vma)).for_each(change);
         self.join(touched);
     }
@@ -265,30 +293,29 @@ impl VmaSet {
         self.at_or_above(range.start()).is_none_or(|vma| range.end().as_u64() <= vma.start_with_guard())
     }
 
-    /// Cuts the vmas at the ends of `range`, if they are `wanted`; the indices of all in the range.
-    fn isolate(&mut self, range: VirtRange, wanted: impl Fn(&Vma) -> bool) -> Range<usize> {
-        for address in [range.start(), range.end()] {
-            let index = self.first_behind(address);
-            let across = |vma: &&mut Vma| vma.range.start() < address && wanted(vma);
-            if let Some(vma) = self.vmas.get_mut(index).filter(across) {
-                let upper = vma.split_off(address);
-                self.vmas.insert(index + 1, upper);
-            }
+    /// Cuts the vma across `address`, if it is `wanted`.
+    fn cut(&mut self, address: VirtAddr, wanted: impl Fn(&Vma) -> bool) {
+        let index = self.first_behind(address);
+        let across = |vma: &&mut Vma| vma.range.start() < address && wanted(vma);
+        if let Some(vma) = self.vmas.get_mut(index).filter(across) {
+            let upper = vma.split_off(address);
+            self.vmas.insert(index + 1, upper);
         }
-        self.indices(range)
     }
 
-    /// Joins alike vmas from the one below `changed` to the one above it.
+    /// Joins alike vmas from the one below `changed` to the one above it, in one pass.
     fn join(&mut self, changed: Range<usize>) {
-        for index in (changed.start.saturating_sub(1)..changed.end).rev() {
-            if let [lower, upper, ..] = &self.vmas[index..]
-                && lower.continues_in(upper)
-            {
-                let end = self.vmas.remove(index + 1).range.end();
-                let lower = &mut self.vmas[index];
-                lower.range = between(lower.range.start(), end);
+        let end = self.vmas.len().min(changed.end + 1);
+        let mut kept = changed.start.saturating_sub(1);
+        for index in kept + 1..end {
+            if self.vmas[kept].continues_in(&self.vmas[index]) {
+                self.vmas[kept].range = between(self.vmas[kept].range.start(), self.vmas[index].range.end());
+            } else {
+                kept += 1;
+                self.vmas.swap(kept, index);
             }
         }
+        self.vmas.drain(end.min(kept + 1)..end);
     }
 
     fn indices(&self, range: VirtRange) -> Range<usize> {

@@ -64,7 +64,6 @@ pub struct Label {
     /// The namespace that this is a piece of.
     pub uuid: Uuid,
     name: [u8; 64],
-    flags: u32,
     /// Number of labels, one for each DIMM, that make up the namespace.
     pub label_count: u16,
     /// Which of them this is, counted from 0.
@@ -113,7 +112,6 @@ impl Label {
         Ok(Self {
             uuid: Uuid::from_bytes(raw.uuid),
             name: raw.name,
-            flags: raw.flags.get(),
             label_count: raw.label_count.get(),
             position: raw.position.get(),
             set_cookie: raw.set_cookie.get(),
@@ -128,16 +126,6 @@ impl Label {
     /// Returns the name that the owner gave, without the padding; any bytes but NUL, often none.
     pub fn name(&self) -> &[u8] {
         self.name.split(|byte| *byte == 0).next().unwrap_or_default()
-    }
-
-    /// Whether the namespace may only be read.
-    pub fn is_read_only(&self) -> bool {
-        self.flags & 1 != 0
-    }
-
-    /// Whether the write of a set of labels over several DIMMs was interrupted.
-    pub fn is_updating(&self) -> bool {
-        self.flags & 8 != 0
     }
 }
 

@@ -267,16 +267,6 @@ fn name_may_fill_its_field() {
 }
 
 #[test]
-fn interrupted_update_is_visible() {
-    let mut area = Area::initialised(LabelFormat::V1_1);
-    area.write_label(0, b"", DAX);
-    put(area.label(0), 80, 9u32.to_le_bytes());
-    area.write_index(0, 3, &[0]);
-    let Found::Labelled(found) = identify_area(&area.bytes) else { panic!() };
-    assert!(found.first.is_updating() && found.first.is_read_only());
-}
-
-#[test]
 fn cxl_labels_are_recognised() {
     let region = uuid!("529d7c61-da07-47c4-a93f-ecdf2c06f444");
     let namespace = uuid!("68bb2c0a-5a77-4937-9f85-3caf41a0f93c");

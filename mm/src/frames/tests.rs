@@ -62,6 +62,28 @@ fn too_large_an_order_is_refused() {
 }
 
 #[test]
+fn an_order_above_the_largest_is_refused_where_the_ram_could_hold_it() {
+    let frames = frames(4 << 30);
+    for order in MAX_ORDER + 1..=32 {
+        assert!(frames.allocate(order).is_none(), "order {order}");
+    }
+    let largest = frames.allocate(MAX_ORDER).expect("3 GiB are untouched");
+    assert!(largest.address().is_aligned(1u64 << 30));
+}
+
+#[test]
+fn ram_that_is_taken_into_the_lists_joins_the_free_block_below_it() {
+    let frames = frames(12 << 20);
+    let [_first, second] = [(); 2].map(|_| frames.allocate(9).expect("untouched"));
+    assert_eq!(second.address().as_u64(), 4 << 20);
+    frames.free(second);
+    let upper = frames.allocate(10).expect("[6 MiB, 12 MiB) is taken");
+    assert_eq!(upper.address().as_u64(), 8 << 20);
+    let lower = frames.allocate(10).expect("[6 MiB, 8 MiB) has joined the freed block");
+    assert_eq!(lower.address().as_u64(), 4 << 20);
+}
+
+#[test]
 fn no_ram_is_no_allocator() {
     // SAFETY: there is no RAM that could be used wrongly.
     let frames = unsafe { FrameAllocator::new(PhysMap::new(0), &MemoryMap::new(core::iter::empty())) };

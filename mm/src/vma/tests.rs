@@ -1,6 +1,7 @@
 use super::*;
 use crate::fake::{FakeDevice, RW};
 use crate::range::{PAGE_SIZE, USER_END};
+use alloc::sync::Arc;
 use std::vec::Vec;
 
 fn range(start: u64, end: u64) -> VirtRange {
@@ -53,6 +54,75 @@ fn removing_the_middle_cuts_and_moves_the_offset() {
     set.remove(range(12, 15));
     assert_eq!(pages(&set), [(10, 12), (15, 20)]);
     assert_eq!(set.iter().map(|vma| vma.offset_bytes).collect::<Vec<_>>(), [0x8000, 0x8000 + 5 * PAGE_SIZE]);
+}
+
+/// Pages of a device of which no two are joined: at 2, 4, ... `2 * count`.
+fn scattered(device: &Arc<FakeDevice>, count: usize) -> VmaSet {
+    let at = |page| vma(page, page + 1, Backing::Device(device.clone()));
+    VmaSet { vmas: (1..=count as u64).map(|n| at(2 * n)).collect(), last_hit: AtomicUsize::new(0) }
+}
+
+#[test]
+fn only_what_adds_vmas_is_refused_at_the_limit() {
+    let device = FakeDevice::new(MapSize::Size4K);
+    let mut set = scattered(&device, MAX_VMAS - 1);
+    let end = 2 * MAX_VMAS as u64;
+    set.insert(vma(end, end + 4, Backing::Device(device)));
+    let [head, middle, tail] = [range(end - 1, end + 1), range(end + 1, end + 3), range(end + 3, end + 5)];
+    // What munmap, mmap and mprotect add there.
+    let added = |set: &VmaSet, at| (set.growth(at, 0), set.growth(at, 1), set.cuts(at, |_| true));
+    assert_eq!(added(&set, range(end, end + 4)), (0, 0, 0));
+    assert_eq!(added(&set, range(2, 6)), (0, 0, 0));
+    assert_eq!(added(&set, range(3, 4)), (0, 1, 0));
+    assert_eq!(added(&set, head), (0, 1, 1));
+    assert_eq!(added(&set, middle), (1, 2, 2));
+    assert_eq!(added(&set, tail), (0, 1, 1));
+    assert_eq!(added(&set, range(end - 2, end + 1)), (0, 0, 1));
+    assert_eq!(set.cuts(middle, |_| false), 0);
+    assert_eq!((set.prepare(0), set.prepare(1)), (Ok(()), Err(Refusal::NoMemory)));
+}
+
+#[test]
+fn removing_takes_no_room_but_for_the_middle_of_one_vma() {
+    let device = FakeDevice::new(MapSize::Size4K);
+    let with = |ranges: &[(u64, u64)]| {
+        let at = |&(start, end)| vma(start, end, Backing::Device(device.clone()));
+        VmaSet { vmas: ranges.iter().map(at).collect(), last_hit: AtomicUsize::new(0) }
+    };
+    let old = [(10, 20), (20, 30), (40, 50)];
+    for start in 8..52 {
+        for end in start + 1..53 {
+            let mut set = with(&old);
+            set.vmas.shrink_to_fit();
+            let (room, added) = (set.vmas.capacity(), set.growth(range(start, end), 0));
+            set.remove(range(start, end));
+            let expected: Vec<(u64, u64)> = old
+                .iter()
+                .flat_map(|&(from, to)| [(from, to.min(start)), (from.max(end), to)])
+                .filter(|part| part.0 < part.1)
+                .collect();
+            assert_eq!(pages(&set), expected, "[{start}, {end})");
+            assert_eq!(added, expected.len().saturating_sub(old.len()), "[{start}, {end})");
+            assert!(added > 0 || set.vmas.capacity() == room, "[{start}, {end})");
+        }
+    }
+}
+
+#[test]
+fn a_run_of_vmas_that_become_alike_is_joined_at_once() {
+    let alternating =
+        |n| Vma { prot: if n % 2 == 0 { Prot::READ } else { RW }, ..vma(n, n + 1, Backing::Anonymous) };
+    let mut set = VmaSet { vmas: (1..=60_000).map(alternating).collect(), last_hit: AtomicUsize::new(0) };
+    set.update(range(20_001, 50_001), |vma| vma.prot != RW, |vma| vma.prot = RW);
+    let joined = set.iter().filter(|vma| vma.range.len_bytes() > PAGE_SIZE).collect::<Vec<_>>();
+    assert_eq!(joined.len(), 1);
+    assert_eq!(joined[0].range, range(20_001, 50_000 + 2));
+    assert_eq!(set.iter().count(), 60_000 - 30_000);
+    assert_eq!(set.check_mapped(range(1, 60_001)), Ok(()));
+    set.update(range(1, 60_001), |vma| vma.prot != RW, |vma| vma.prot = RW);
+    assert_eq!(pages(&set), [(1, 60_001)]);
+    set.update(range(1, 60_001), |_| false, |_| ());
+    VmaSet::new().update(range(1, 2), |_| true, |_| ());
 }
 
 #[test]

@@ -9,7 +9,6 @@ use proptest::prelude::*;
 
 const BIG: usize = 512;
 const UNITS: usize = 4 * BIG;
-const BASE: u64 = 64 << 30;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Kind {
