@@ -1,6 +1,7 @@
 //! The steps of boot between the hypervisor's letter and the first program. `main.rs` gives the order.
 
 use crate::arch::cpu::Features;
+use crate::arch::paging::PHYSMAP_BYTES;
 use crate::arch::paging::{KernelTables, kernel_image};
 use crate::clock;
 use crate::command_line::CommandLine;
@@ -43,12 +44,17 @@ pub struct Letter {
 }
 
 /// Reads the hypervisor's letter and builds the memory map.
-pub fn read_letter(start_info: u64) -> Letter {
+pub fn read_letter(start_info: u64, features: &Features) -> Letter {
     let info = match BootInfo::parse(&EarlyMemory, start_info) {
         Ok(info) => info,
         Err(error) => fail(format_args!("boot: {error}")),
     };
-    let entries = info.memory_map().iter().map(|entry| (entry.start, entry.len_bytes, entry.kind));
+    // RAM that no entry of the CPU's or the physmap's can reach is as good as none.
+    let reach = PHYSMAP_BYTES.min(1 << features.physical_address_bits.min(52));
+    let entries = info.memory_map().iter().map(|entry| {
+        let room = reach.saturating_sub(entry.start);
+        (entry.start, if entry.kind == 1 { entry.len_bytes.min(room) } else { entry.len_bytes }, entry.kind)
+    });
     let mut map = MemoryMap::new(entries);
     if info.dropped_map_entries > 0 {
         log::warn!("boot: {} memory map entries are too many and were left out", info.dropped_map_entries);
@@ -87,12 +93,18 @@ impl Letter {
         }
     }
 
-    /// Keeps a table that firmware left: it may lie in RAM or beside it.
-    fn keep(&mut self, table: &[u8]) {
+    /// Keeps a table that firmware left: it may lie in RAM or beside it. False when a part of it is in use.
+    fn keep(&mut self, table: &[u8]) -> bool {
         self.nfit = PhysRange::new(table.as_ptr() as u64 - PHYSMAP_BASE, table.len() as u64);
-        if let Some(range) = self.nfit.filter(|&nfit| self.map.ram().any(|ram| ram.overlaps(nfit))) {
-            carve(&mut self.map, Some(range), "the NFIT");
+        let Some(range) = self.nfit.filter(|&nfit| self.map.ram().any(|ram| ram.overlaps(nfit))) else {
+            return true;
+        };
+        let kept = self.map.carve(range, "the NFIT");
+        if let Err(error) = kept {
+            log::error!("nfit: not read, for it lies in memory that is in use: {error}");
+            self.nfit = None;
         }
+        kept.is_ok()
     }
 }
 
@@ -108,6 +120,9 @@ pub fn options(command_line: &str) -> CommandLine {
         Ok(options) => {
             for word in &options.unknown {
                 log::warn!("command line: {word}: unknown option, ignored");
+            }
+            if options.more_unknown > 0 {
+                log::warn!("command line: {} more unknown options, ignored", options.more_unknown);
             }
             options
         }
@@ -150,9 +165,7 @@ pub fn firmware(letter: &mut Letter) -> Firmware {
         letter.claim(start, len_bytes, "PCI configuration space");
     }
     let nfit = acpi.table("NFIT").transpose();
-    if let Some(Ok(table)) = nfit {
-        letter.keep(table);
-    }
+    let nfit = nfit.filter(|table| table.is_err() || table.is_ok_and(|table| letter.keep(table)));
     Firmware { nfit, has_mailbox: acpi.has_ssdt(b"NVDIMM") }
 }
 

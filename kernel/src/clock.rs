@@ -9,13 +9,13 @@ use platform::pm_timer::{HZ, PmTimer};
 use platform::rtc;
 use spin::{LazyLock, Once};
 
-/// PM ticks (0.5 ms) after which the TSC's rate is known to a tenth of a per cent.
+/// PM ticks (0.5 ms) after which the TSC's rate is looked for.
 const SETTLED_TICKS: u64 = HZ / 2000;
 
 struct Start {
     tsc: u64,
-    /// The PM timer and what it and the TSC showed at boot.
-    pm: Option<(PmTimer, u32, u64)>,
+    /// The PM timer, and both clocks when it was found.
+    pm: Option<(PmTimer, Sample)>,
 }
 
 static BOOT_TSC: AtomicU64 = AtomicU64::new(0);
@@ -34,31 +34,31 @@ pub fn start() {
 pub fn init(pm_timer: Option<PmTimer>) {
     START.call_once(|| Start {
         tsc: BOOT_TSC.load(Ordering::Relaxed),
-        pm: pm_timer.map(|timer| (timer, timer.read(), tsc())),
+        pm: pm_timer.map(|timer| (timer, Sample::take(timer))),
     });
     if pm_timer.is_none() {
         TSC_RATE.store(1 << 32, Ordering::Relaxed);
     }
 }
 
-/// Waits, at most 0.5 ms after boot, until the TSC's rate is known.
+/// Waits until the TSC's rate is known: 0.5 ms after boot, a little more on a busy host.
 pub fn settle() {
     // Bounded: a PM timer that stands still must not hold up the boot.
-    for _ in 0..10_000_000 {
+    for _ in 0..100_000 {
         if TSC_RATE.load(Ordering::Relaxed) != 0 || START.get().is_none_or(measure) {
             return;
         }
         core::hint::spin_loop();
     }
     TSC_RATE.store(1 << 32, Ordering::Relaxed);
-    log::warn!("clock: the ACPI PM timer stands still, taking the TSC for 1 GHz");
+    log::warn!("clock: the ACPI PM timer gives no measure, taking the TSC for 1 GHz");
 }
 
 /// Nanoseconds since the kernel's first instruction (CLOCK_MONOTONIC, CLOCK_BOOTTIME); 0 before `init`.
 pub fn monotonic_ns() -> u64 {
     let Some(start) = START.get() else { return 0 };
     if TSC_RATE.load(Ordering::Relaxed) == 0 && !measure(start) {
-        return pm_elapsed(start).map_or(0, |(ticks, _)| ticks * 1_000_000_000 / HZ);
+        return start.pm.map_or(0, |(timer, then)| elapsed(timer, then).0 * 1_000_000_000 / HZ);
     }
     let ticks = u128::from(tsc().wrapping_sub(start.tsc));
     ((ticks << 32) / u128::from(TSC_RATE.load(Ordering::Relaxed))) as u64
@@ -69,17 +69,41 @@ pub fn realtime_ns() -> u64 {
     *BOOT_UNIX_NS + monotonic_ns()
 }
 
-/// PM ticks and TSC ticks since `init`.
-fn pm_elapsed(start: &Start) -> Option<(u64, u64)> {
-    let (timer, pm, tsc_then) = start.pm?;
-    let ticks = timer.read().wrapping_sub(pm) & 0xff_ffff;
-    Some((u64::from(ticks), tsc().wrapping_sub(tsc_then)))
+/// A reading of both clocks at one moment.
+#[derive(Clone, Copy)]
+struct Sample {
+    pm: u32,
+    tsc: u64,
+    /// TSC ticks between the readings around the PM timer's: how far the two may be apart.
+    width: u64,
 }
 
-/// Sets the TSC's rate once enough time has passed; says whether it is known.
+impl Sample {
+    /// The tightest of a few readings: between two of them the hypervisor may have run somebody else.
+    fn take(timer: PmTimer) -> Sample {
+        let once = || {
+            let before = tsc();
+            let pm = timer.read();
+            let width = tsc().wrapping_sub(before);
+            Sample { pm, tsc: before.wrapping_add(width / 2), width }
+        };
+        let first = once();
+        (0..4).map(|_| once()).fold(first, |best, next| if next.width < best.width { next } else { best })
+    }
+}
+
+/// PM ticks since `init`, and the TSC ticks with the most that they may be off.
+fn elapsed(timer: PmTimer, then: Sample) -> (u64, u64, u64) {
+    let now = Sample::take(timer);
+    let ticks = now.pm.wrapping_sub(then.pm) & 0xff_ffff;
+    (u64::from(ticks), now.tsc.wrapping_sub(then.tsc), now.width + then.width)
+}
+
+/// Sets the TSC's rate once enough time has passed to know it to 1 %; says whether it is known.
 fn measure(start: &Start) -> bool {
-    let Some((pm_ticks, tsc_ticks)) = pm_elapsed(start) else { return false };
-    if pm_ticks < SETTLED_TICKS {
+    let Some((timer, then)) = start.pm else { return false };
+    let (pm_ticks, tsc_ticks, error) = elapsed(timer, then);
+    if pm_ticks < SETTLED_TICKS || error > tsc_ticks / 100 {
         return false;
     }
     let elapsed_ns = u128::from(pm_ticks) * 1_000_000_000 / u128::from(HZ);

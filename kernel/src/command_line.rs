@@ -26,8 +26,10 @@ pub struct CommandLine {
     pub test_panic: bool,
     /// `loglevel=N`: lines of a lower level than N are printed (Linux: 4 errors, 5 warnings, 7 information).
     pub log_level: u8,
-    /// Words that mean nothing here.
+    /// The first words that mean nothing here.
     pub unknown: Vec<String>,
+    /// How many more there are.
+    pub more_unknown: usize,
 }
 
 /// A value that means nothing: going on with a guess would not be what the user asked for.
@@ -56,8 +58,9 @@ impl CommandLine {
             test_panic: false,
             log_level: 7,
             unknown: Vec::new(),
+            more_unknown: 0,
         };
-        let mut words = words(text).into_iter();
+        let mut words = Words(text);
         for word in words.by_ref() {
             if word == "--" {
                 break;
@@ -87,7 +90,8 @@ impl CommandLine {
                     let align = align(value).ok_or(bad("4K, 2M or 1G"))?;
                     self.region_align.insert(region, align);
                 }
-                _ => self.unknown.push(word.to_owned()),
+                _ if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(word.to_owned()),
+                _ => self.more_unknown += 1,
             },
         }
         Ok(())
@@ -117,29 +121,33 @@ fn region_option(key: &str) -> Option<(u32, &str)> {
     Some((number.parse().ok()?, option))
 }
 
-fn words(text: &str) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let (mut quoted, mut begun) = (false, false);
-    for character in text.chars() {
-        match character {
-            '"' => (quoted, begun) = (!quoted, true),
-            c if c.is_ascii_whitespace() && !quoted => {
-                if begun {
-                    words.push(core::mem::take(&mut word));
-                }
-                begun = false;
-            }
-            c => {
-                word.push(c);
-                begun = true;
-            }
+/// Unknown words that are kept for the log.
+const MAX_UNKNOWN: usize = 8;
+
+/// The words of a text, one by one: a long line must not fill the boot heap.
+struct Words<'a>(&'a str);
+
+impl Iterator for Words<'_> {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let text = self.0.trim_ascii_start();
+        if text.is_empty() {
+            return None;
         }
+        let mut word = String::new();
+        let mut is_quoted = false;
+        let end = text.find(|character: char| {
+            match character {
+                '"' => is_quoted = !is_quoted,
+                c if c.is_ascii_whitespace() && !is_quoted => return true,
+                c => word.push(c),
+            }
+            false
+        });
+        self.0 = &text[end.unwrap_or(text.len())..];
+        Some(word)
     }
-    if begun {
-        words.push(word);
-    }
-    words
 }
 
 #[cfg(test)]

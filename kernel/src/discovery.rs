@@ -10,7 +10,7 @@
 //! A range that is refused costs itself, and one line that says why.
 
 use crate::arch::cpu::Features;
-use crate::arch::paging::{self, KernelTables};
+use crate::arch::paging::{self, KernelTables, NoTableFrames, PHYSMAP_BYTES};
 use crate::boot::Firmware;
 use crate::command_line::CommandLine;
 use crate::epoch::epoch;
@@ -29,9 +29,6 @@ use nvdimm::{Extent, Found, LabelArea, Unreadable};
 use platform::mailbox;
 use x86_64::structures::paging::PageTableFlags;
 
-/// The physmap ends below the kernel image: ranges behind this are out of its reach.
-const PHYSMAP_BYTES: u64 = 64 << 40;
-
 /// What discovery works with.
 pub struct Machinery<'a> {
     /// Who holds which physical range.
@@ -46,6 +43,13 @@ pub struct Machinery<'a> {
     pub options: &'a CommandLine,
     /// Pages of flush hints that are mapped already.
     pub hint_pages: Vec<PhysRange>,
+}
+
+impl Machinery<'_> {
+    fn map_physical(&mut self, range: PhysRange, flags: PageTableFlags) -> Result<(), NoTableFrames> {
+        let mut frames = || self.frames.allocate(0).map(|frame| frame.address());
+        self.tables.map_physical(range, flags, &mut frames)
+    }
 }
 
 /// Why a range became no device.
@@ -141,7 +145,7 @@ fn take_region(
         .filter(|range| range.end() <= 1 << bits)
         .ok_or(NoDevice::Unreachable { bits })?;
     machinery.map.reserve(range, "an NVDIMM").map_err(NoDevice::Claimed)?;
-    map_read_only(range, machinery)?;
+    machinery.map_physical(range, PageTableFlags::empty()).map_err(|_| NoDevice::NoMemory)?;
 
     let found = identify(region, has_mailbox, range);
     let asked = machinery.options.align_of(id);
@@ -196,14 +200,6 @@ fn usable(found: &Found, range: PhysRange) -> Option<(PhysRange, Option<MapSize>
         Found::DevDax(placement) => Some((data, Some(MapSize::from_bytes(placement.align_bytes)?))),
         _ => Some((data, None)),
     }
-}
-
-fn map_read_only(range: PhysRange, machinery: &mut Machinery<'_>) -> Result<(), NoDevice> {
-    let mut frames = || machinery.frames.allocate(0).map(|frame| frame.address());
-    machinery
-        .tables
-        .map_physical(range, PageTableFlags::empty(), &mut frames)
-        .map_err(|paging::NoTableFrames| NoDevice::NoMemory)
 }
 
 /// What is on the range, by its head and the label areas of its DIMMs.
@@ -275,9 +271,8 @@ fn map_hints(page: PhysRange, machinery: &mut Machinery<'_>) -> bool {
         return true;
     }
     let flags = PageTableFlags::WRITABLE | PageTableFlags::NO_CACHE;
-    let mut frames = || machinery.frames.allocate(0).map(|frame| frame.address());
-    let is_mapped = machinery.map.reserve(page, "flush hints").is_ok()
-        && machinery.tables.map_physical(page, flags, &mut frames).is_ok();
+    let is_mapped =
+        machinery.map.reserve(page, "flush hints").is_ok() && machinery.map_physical(page, flags).is_ok();
     if is_mapped {
         machinery.hint_pages.push(page);
     }

@@ -20,8 +20,8 @@ mod bare {
     #[global_allocator]
     static HEAP: KernelHeap = KernelHeap::empty();
 
-    /// What boot makes and keeps lives here; programs' memory comes from frames.
-    static mut BOOT_HEAP: [u8; 128 * 1024] = [0; 128 * 1024];
+    /// What boot needs before there are frames: the command line above all, which QEMU may make 64 KiB long.
+    static mut BOOT_HEAP: [u8; 192 * 1024] = [0; 192 * 1024];
 
     /// Called by `entry.s` with the physical address of the hypervisor's `hvm_start_info`.
     #[unsafe(no_mangle)]
@@ -41,7 +41,7 @@ mod bare {
         // SAFETY: only the heap ever uses the array, and this runs once.
         unsafe { HEAP.init(heap.cast(), size_of_val(&*heap)) };
 
-        let mut letter = boot::read_letter(start_info);
+        let mut letter = boot::read_letter(start_info, &features);
         let options = boot::options(&letter.command_line);
         let firmware = boot::firmware(&mut letter);
         kernel_log::set_level(options.log_level);
@@ -52,6 +52,7 @@ mod bare {
 
         let mut tables = boot::page_tables(&mut letter, &features);
         let frames = boot::frames(&letter.map);
+        HEAP.frames_ready(frames);
         let initrd = boot::initrd(letter.initrd);
         let map = &mut letter.map;
         let mut machinery = Machinery {
@@ -63,7 +64,6 @@ mod bare {
             hint_pages: Vec::new(),
         };
         let registry = discovery::discover(&firmware, &mut machinery);
-        HEAP.frames_ready(frames);
 
         let memory = Environment {
             frames,

@@ -30,7 +30,8 @@ pub fn power_off() -> ! {
 
 /// Ends the machine because of something from outside that the kernel cannot work with.
 pub fn fail(reason: Arguments<'_>) -> ! {
-    log::error!("{reason}");
+    // Whatever the log level: it is the only explanation there will be.
+    line(3, reason);
     tell_status(reason);
     power::fail(power())
 }
@@ -43,20 +44,20 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     }
     let message = info.message();
     match info.location() {
-        Some(place) => line(format_args!("panic: {message} at {place}")),
-        None => line(format_args!("panic: {message}")),
+        Some(place) => line(0, format_args!("panic: {message} at {place}")),
+        None => line(0, format_args!("panic: {message}")),
     }
     for (number, address) in return_addresses().enumerate() {
-        line(format_args!(" #{number} {address:#018x}"));
+        line(0, format_args!(" #{number} {address:#018x}"));
     }
     tell_status(format_args!("panic: {message}"));
     power::fail(power())
 }
 
-fn line(text: Arguments<'_>) {
+fn line(level: u8, text: Arguments<'_>) {
     // SAFETY: one CPU, interrupts off, and this code does not return to whoever held the UART.
     let mut line = Line::new(|bytes| unsafe { serial::write_at_panic(bytes) });
-    let _ = line.start(0).and_then(|()| line.write_fmt(text));
+    let _ = line.start(level).and_then(|()| line.write_fmt(text));
     line.end();
 }
 

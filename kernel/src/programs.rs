@@ -1,14 +1,13 @@
 //! The programs of the command line, one after another, each in an address space of its own.
 
-use crate::arch::{fpu, paging};
+use crate::arch::{context, fpu, paging};
 use crate::command_line::CommandLine;
 use crate::linux::{self, ExitStatus, LoadError};
-use crate::machine::{Machine, machine};
+use crate::machine::machine;
+use crate::panic;
 use crate::traps;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec;
-use alloc::vec::Vec;
 use platform::channel;
 
 /// What the run of all programs came to.
@@ -26,11 +25,14 @@ pub enum Outcome {
 
 /// Runs every program of `init=`.
 pub fn run_all(options: &CommandLine) -> Outcome {
+    if options.init.is_empty() {
+        panic::fail(format_args!("command line: no init=PROGRAM: there is nothing to run"));
+    }
     assert!(!options.test_panic, "dax.test_panic: a panic on purpose");
     let mut outcome = ExitStatus::Exited(0);
     for (number, path) in options.init.iter().enumerate() {
         let before = machine().memory.frames.free_frames();
-        let status = run(path, arguments(machine(), options, number));
+        let status = run(path, options, number);
         if options.test_leak {
             log::warn!("dax.test_leak: losing a frame on purpose");
             // A frame's token has no Drop: not to free it is the leak.
@@ -47,7 +49,11 @@ pub fn run_all(options: &CommandLine) -> Outcome {
     Outcome::Ended(outcome)
 }
 
-fn run(path: &str, (argv, envp): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> ExitStatus {
+fn run(path: &str, options: &CommandLine, number: usize) -> ExitStatus {
+    let Some((argv, envp)) = linux::arguments(options, number) else {
+        log::error!("{path}: not enough memory for its arguments and environment");
+        return ExitStatus::Exited(126);
+    };
     let mut process = match linux::load(path, &argv, &envp) {
         Ok(process) => process,
         Err(error) => {
@@ -57,6 +63,7 @@ fn run(path: &str, (argv, envp): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> ExitStatus {
         }
     };
     paging::load_space(&process.task().space);
+    context::reset_segments();
     process.task().context.load_fs_base();
     fpu::reset();
     let status = traps::run(&mut process);
@@ -64,31 +71,6 @@ fn run(path: &str, (argv, envp): (Vec<Vec<u8>>, Vec<Vec<u8>>)) -> ExitStatus {
     drop(process);
     log::info!("{path}: {status}");
     status
-}
-
-/// The program's argument and environment vectors.
-///
-/// The launcher leaves those of the first program in the initrd, as NUL-terminated strings: any byte but NUL can be
-/// in them. Without them the command line's words behind `--` are the arguments.
-fn arguments(machine: &Machine, options: &CommandLine, number: usize) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
-    let strings = |name: &str| {
-        let bytes = machine.initrd.find(&format!(".daxite/{name}"))?.bytes;
-        let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
-        (!bytes.is_empty()).then(|| bytes.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>())
-    };
-    let path = options.init[number].clone().into_bytes();
-    let argv = match strings("argv") {
-        Some(argv) if number == 0 => argv,
-        _ => {
-            let words = options.arguments.iter().filter(|_| number == 0);
-            core::iter::once(path).chain(words.map(|word| word.clone().into_bytes())).collect()
-        }
-    };
-    (
-        argv,
-        strings("envp")
-            .unwrap_or_else(|| vec![b"HOME=/".to_vec(), b"PATH=/bin".to_vec(), b"TERM=dumb".to_vec()]),
-    )
 }
 
 /// Tells the launcher, and the log, how it ended.

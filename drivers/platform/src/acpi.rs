@@ -38,8 +38,9 @@ impl Window {
         if end > self.len_bytes {
             return None;
         }
-        // SAFETY: 1. boot maps [0, len_bytes) at `base` for good; 2. firmware's tables are not written by
-        // anyone once the hypervisor has started us.
+        // SAFETY: 1. boot maps [0, len_bytes) at `base` until it loads the kernel's own tables; what is read later
+        //    (the NFIT, and nothing else) it maps there again and keeps from being given away;
+        // 2. firmware's tables are not written by anyone once the hypervisor has started us.
         Some(unsafe { core::slice::from_raw_parts((self.base + phys) as *const u8, len as usize) })
     }
 }

@@ -35,17 +35,18 @@ impl FlushKind {
         let start = bytes.cast::<u8>().addr() & !(LINE - 1);
         let end = bytes.cast::<u8>().addr() + bytes.len();
         for line in (start..end).step_by(LINE) {
+            macro_rules! write_line_back {
+                ($instruction:literal) => {
+                    asm!(concat!($instruction, " [{}]"), in(reg) line, options(nostack, preserves_flags))
+                };
+            }
             // SAFETY: the instructions change no memory contents; an unmapped line would fault, and the
             // caller passes memory that is mapped (a range of the physmap).
             unsafe {
                 match self {
-                    FlushKind::Clwb => asm!("clwb [{}]", in(reg) line, options(nostack, preserves_flags)),
-                    FlushKind::ClflushOpt => {
-                        asm!("clflushopt [{}]", in(reg) line, options(nostack, preserves_flags));
-                    }
-                    FlushKind::Clflush => {
-                        asm!("clflush [{}]", in(reg) line, options(nostack, preserves_flags))
-                    }
+                    FlushKind::Clwb => write_line_back!("clwb"),
+                    FlushKind::ClflushOpt => write_line_back!("clflushopt"),
+                    FlushKind::Clflush => write_line_back!("clflush"),
                 }
             }
         }

@@ -18,10 +18,12 @@ pub const MAX_TRANSFER: usize = 4096 - 20;
 const GET_LABEL_SIZE: u32 = 4;
 const GET_LABEL_DATA: u32 = 5;
 
-#[repr(C, align(4096))]
-struct Page([u32; 1024]);
+const PAGE_WORDS: usize = 1024;
 
-static PAGE: Mutex<Page> = Mutex::new(Page([0; 1024]));
+#[repr(C, align(4096))]
+struct Page([u32; PAGE_WORDS]);
+
+static PAGE: Mutex<Page> = Mutex::new(Page([0; PAGE_WORDS]));
 
 /// Why the mailbox gave nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,9 +50,9 @@ impl fmt::Display for MailboxError {
 ///
 /// `to_phys` gives the physical address behind a kernel address of the image, which lies below 4 GiB.
 pub fn label_size(handle: u32, to_phys: fn(u64) -> u64) -> Result<u32, MailboxError> {
-    let mut page = PAGE.lock();
-    match call(&mut page, to_phys, [handle, GET_LABEL_SIZE, 0, 0]) {
-        Ok(payload) => payload.first().copied().ok_or(MailboxError::Length(8)),
+    let mut size = [0];
+    match call([handle, GET_LABEL_SIZE, 0, 0], &mut size, to_phys) {
+        Ok(()) => Ok(size[0]),
         // QEMU refuses the label functions for a DIMM without a label area.
         Err(MailboxError::Status(1)) => Ok(0),
         Err(error) => Err(error),
@@ -66,43 +68,51 @@ pub fn read_label(
 ) -> Result<(), MailboxError> {
     let mut offset = offset;
     for chunk in out.chunks_mut(MAX_TRANSFER) {
-        let mut page = PAGE.lock();
         let len = chunk.len() as u32;
-        let payload = call(&mut page, to_phys, [handle, GET_LABEL_DATA, offset, len])?;
-        let mut bytes = payload.iter().flat_map(|word| word.to_le_bytes());
-        for byte in chunk {
-            *byte = bytes.next().ok_or(MailboxError::Length(len))?;
-        }
+        let mut words = [0; MAX_TRANSFER / 4];
+        let words = &mut words[..chunk.len().div_ceil(4)];
+        call([handle, GET_LABEL_DATA, offset, len], words, to_phys)?;
+        chunk
+            .iter_mut()
+            .zip(words.iter().flat_map(|word| word.to_le_bytes()))
+            .for_each(|(to, byte)| *to = byte);
         offset += len;
     }
     Ok(())
 }
 
-/// One call; gives the words behind the status.
+/// One call; fills `answer` with the words behind the status.
 fn call(
-    page: &mut Page,
-    to_phys: fn(u64) -> u64,
     [handle, function, arg0, arg1]: [u32; 4],
-) -> Result<&[u32], MailboxError> {
-    page.0[..6].copy_from_slice(&[handle, 1, function, arg0, arg1, 0]);
-    let phys = to_phys(page.0.as_ptr().addr() as u64) as u32;
-    compiler_fence(Ordering::SeqCst);
-    // SAFETY: 1. the port is QEMU's NVDIMM doorbell, or nobody's;
-    // 2. the device writes only into the page whose address it is given, which we hold exclusively;
-    // 3. the pointer was exposed above, and the fences keep the accesses on their sides of the write.
-    unsafe { PortWriteOnly::<u32>::new(PORT).write(phys) };
-    compiler_fence(Ordering::SeqCst);
-    let words = core::hint::black_box(&page.0);
-    let (length, status) = (words[0], words[1]);
+    answer: &mut [u32],
+    to_phys: fn(u64) -> u64,
+) -> Result<(), MailboxError> {
+    let mut page = PAGE.lock();
+    let words = page.0.as_mut_ptr();
+    let phys = to_phys(words.expose_provenance() as u64) as u32;
+    // SAFETY: 1. every index below is inside the page, which we hold exclusively; the accesses are volatile, for the
+    //    device reads and writes behind the compiler's back, and fences keep them on their sides of the doorbell;
+    // 2. the port is QEMU's NVDIMM doorbell, or nobody's; the device writes only into the page that it is given.
+    let (length, status, third) = unsafe {
+        for (index, word) in [handle, 1, function, arg0, arg1, 0].into_iter().enumerate() {
+            words.add(index).write_volatile(word);
+        }
+        compiler_fence(Ordering::SeqCst);
+        PortWriteOnly::<u32>::new(PORT).write(phys);
+        compiler_fence(Ordering::SeqCst);
+        for (index, word) in answer.iter_mut().enumerate().take(PAGE_WORDS - 2) {
+            *word = words.add(2 + index).read_volatile();
+        }
+        (words.read_volatile(), words.add(1).read_volatile(), words.add(2).read_volatile())
+    };
     // A page as it was sent. (Of handle 8, "unsupported" without data looks the same; both mean no label area to a
     // caller who knows that the mailbox is there.)
-    if [length, status, words[2]] == [handle, 1, function] && handle != 8 {
+    if [length, status, third] == [handle, 1, function] && handle != 8 {
         return Err(MailboxError::NoAnswer);
     }
-    if status != 0 {
-        return Err(MailboxError::Status(status));
+    match (status, length as usize) {
+        (0, bytes) if bytes.next_multiple_of(4) >= 8 + answer.len() * 4 && bytes <= 4096 => Ok(()),
+        (0, _) => Err(MailboxError::Length(length)),
+        (status, _) => Err(MailboxError::Status(status)),
     }
-    let payload = (length as usize).checked_sub(8).filter(|&bytes| bytes <= 4088);
-    let payload = payload.ok_or(MailboxError::Length(length))?;
-    Ok(&words[2..2 + payload.div_ceil(4)])
 }

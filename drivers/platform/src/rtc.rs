@@ -18,7 +18,7 @@ pub fn unix_seconds() -> u64 {
 
 fn register(index: u8) -> u8 {
     // SAFETY: 0x70 selects a CMOS register (bit 7 clear: NMIs stay on), 0x71 reads it. Only this file uses
-    // them, and only at boot and from one CPU.
+    // them, and one CPU runs.
     unsafe {
         PortWriteOnly::<u8>::new(0x70).write(index);
         Port::<u8>::new(0x71).read()

@@ -6,8 +6,10 @@
 
 use mm::range::USER_END;
 use x86_64::VirtAddr;
-use x86_64::registers::model_specific::FsBase;
+use x86_64::registers::model_specific::{FsBase, GsBase};
 use x86_64::registers::rflags::RFlags;
+use x86_64::registers::segmentation::{DS, ES, FS, GS, Segment};
+use x86_64::structures::gdt::SegmentSelector;
 
 /// Selector of ring 3's code segment (arch/descriptors.rs), Linux's number: programs see it in signal frames.
 pub const USER_CS: u64 = 0x33;
@@ -126,6 +128,20 @@ impl UserContext {
     pub fn load_fs_base(&self) {
         FsBase::write(VirtAddr::new_truncate(self.fs_base));
     }
+}
+
+/// Gives a new program null in the segment registers that mean nothing in 64-bit mode but can be read.
+pub fn reset_segments() {
+    let kernel_gs = GsBase::read();
+    // SAFETY: null is a valid selector for all four; the bases of fs and gs, which loading null may clear, are written
+    // anew: gs's just below, and fs's with the program's own.
+    unsafe {
+        DS::set_reg(SegmentSelector::NULL);
+        ES::set_reg(SegmentSelector::NULL);
+        FS::set_reg(SegmentSelector::NULL);
+        GS::set_reg(SegmentSelector::NULL);
+    }
+    GsBase::write(kernel_gs);
 }
 
 /// What of `rflags` a program may have: interrupts always on, no I/O privilege, no nested task.

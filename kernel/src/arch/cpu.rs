@@ -84,14 +84,20 @@ impl Features {
         cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, self.smap);
         cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, self.umip);
         cr4.set(Cr4Flags::OSXSAVE, self.xsave);
+        // Without it a machine check (a poisoned line of an NVDIMM) shuts the CPU down in silence.
+        cr4.set(Cr4Flags::MACHINE_CHECK_EXCEPTION, leaf(1)[3] & 1 << 7 != 0);
         // SAFETY: each bit is set only where CPUID says that the CPU knows it; none changes what the running
         // code may do but SMEP and SMAP, and no page that it uses is a user page.
         unsafe {
             Cr4::update(|flags| flags.insert(cr4));
+            // A program that sets AC gets its SIGBUS, as on Linux.
             // Native x87 errors, no emulation, no lazy switching: the kernel never touches the FPU.
             Cr0::update(|flags| {
                 flags.insert(
-                    Cr0Flags::MONITOR_COPROCESSOR | Cr0Flags::NUMERIC_ERROR | Cr0Flags::WRITE_PROTECT,
+                    Cr0Flags::ALIGNMENT_MASK
+                        | Cr0Flags::MONITOR_COPROCESSOR
+                        | Cr0Flags::NUMERIC_ERROR
+                        | Cr0Flags::WRITE_PROTECT,
                 );
                 flags.remove(Cr0Flags::EMULATE_COPROCESSOR | Cr0Flags::TASK_SWITCHED);
             });

@@ -28,6 +28,9 @@ use x86_64::structures::paging::{
 };
 use x86_64::{PhysAddr, VirtAddr};
 
+/// The physmap ends below the kernel image: what lies behind this is out of its reach.
+pub const PHYSMAP_BYTES: u64 = 64 << 40;
+
 unsafe extern "C" {
     static kernel_start: u8;
     static text_start: u8;
@@ -71,24 +74,16 @@ pub fn image_phys(address: u64) -> u64 {
     address - KERNEL_BASE
 }
 
-/// Where frames for the kernel's tables come from: the start of RAM before there is an allocator, then that.
-pub trait TableFrames {
-    /// A frame below 4 GiB or in the loaded physmap, holding anything.
-    fn take(&mut self) -> Option<PhysAddr>;
-}
+/// Where frames for the kernel's tables come from: the start of RAM before there is an allocator, then that. Each is
+/// below 4 GiB or in the loaded physmap, holds anything, and is given once.
+pub type TableFrames<'a> = dyn FnMut() -> Option<PhysAddr> + 'a;
 
-impl<F: FnMut() -> Option<PhysAddr>> TableFrames for F {
-    fn take(&mut self) -> Option<PhysAddr> {
-        self()
-    }
-}
+struct Source<'a, 'b>(&'a mut TableFrames<'b>);
 
-struct Source<'a>(&'a mut dyn TableFrames);
-
-// SAFETY: `TableFrames` gives each frame once, and it belongs to nobody else.
-unsafe impl FrameAllocator<Size4KiB> for Source<'_> {
+// SAFETY: a `TableFrames` gives each frame once, and it belongs to nobody else.
+unsafe impl FrameAllocator<Size4KiB> for Source<'_, '_> {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        self.0.take().map(PhysFrame::containing_address)
+        (self.0)().map(PhysFrame::containing_address)
     }
 }
 
@@ -110,9 +105,9 @@ impl KernelTables {
         map: &MemoryMap,
         read_only: impl Iterator<Item = PhysRange>,
         features: &super::cpu::Features,
-        frames: &mut dyn TableFrames,
+        frames: &mut TableFrames<'_>,
     ) -> Result<KernelTables, NoTableFrames> {
-        let root = frames.take().ok_or(NoTableFrames)?;
+        let root = frames().ok_or(NoTableFrames)?;
         let table = (PHYSMAP_BASE + root.as_u64()) as *mut PageTable;
         // SAFETY: 1. the early tables map the frame at PHYSMAP_BASE, and it is ours alone;
         // 2. all tables come from `frames`, which lie in memory mapped at PHYSMAP_BASE by both sets of tables.
@@ -138,7 +133,7 @@ impl KernelTables {
         &mut self,
         range: PhysRange,
         flags: PageTableFlags,
-        frames: &mut dyn TableFrames,
+        frames: &mut TableFrames<'_>,
     ) -> Result<(), NoTableFrames> {
         self.map(PHYSMAP_BASE, range, flags | self.no_execute, frames)
     }
@@ -159,7 +154,7 @@ impl KernelTables {
         })
     }
 
-    fn map_image(&mut self, frames: &mut dyn TableFrames) -> Result<(), NoTableFrames> {
+    fn map_image(&mut self, frames: &mut TableFrames<'_>) -> Result<(), NoTableFrames> {
         // SAFETY: link.ld defines the symbols; only their addresses are taken.
         let [start, text, text_stop, rodata_stop, end] = unsafe {
             [
@@ -199,7 +194,7 @@ impl KernelTables {
         base: u64,
         range: PhysRange,
         flags: PageTableFlags,
-        frames: &mut dyn TableFrames,
+        frames: &mut TableFrames<'_>,
     ) -> Result<(), NoTableFrames> {
         let flags = flags | PageTableFlags::PRESENT | PageTableFlags::GLOBAL;
         let (mut at, end) = (range.start().as_u64(), range.end());
@@ -222,7 +217,7 @@ impl KernelTables {
         base: u64,
         phys: u64,
         flags: PageTableFlags,
-        frames: &mut dyn TableFrames,
+        frames: &mut TableFrames<'_>,
     ) -> Result<u64, NoTableFrames>
     where
         OffsetPageTable<'static>: Mapper<S>,

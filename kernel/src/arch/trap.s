@@ -111,7 +111,8 @@ back_in_kernel:
 # of their own and touch nothing that needs gs, so nobody has to know whose gs it is.
 kernel_trap_entry:
     PUSH_REGISTERS
-    cld
+    push 2                                  # AC, which copy_user or a program may have set, and DF: clear both
+    popfq
     mov rdi, rsp
     call kernel_trap
     POP_REGISTERS

@@ -129,6 +129,16 @@ pub struct Timeval {
 }
 same_layout!(Timeval, general::timeval, tv_sec, tv_usec);
 
+/// struct rusage: the times, and 14 counters that stay zero.
+#[repr(C)]
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
+pub struct Rusage {
+    pub ru_utime: Timeval,
+    pub ru_stime: Timeval,
+    pub counters: [u64; 14],
+}
+same_layout!(Rusage, general::rusage, ru_utime, ru_stime);
+
 /// struct iovec.
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]

@@ -64,7 +64,7 @@ pub fn dispatch(process: &mut Process) -> Answer {
         __NR_dup3 => with!(|a, b, c| files::dup3(p, a as i32, b as i32, c as u32)),
         __NR_fcntl => with!(|a, b, c| files::fcntl(p, a as i32, b as u32, c)),
         __NR_ioctl => with!(|a, b| files::ioctl(p, a as i32, b as u32)),
-        __NR_umask => Ok(0o022),
+        __NR_umask => with!(|a| files::umask(p, a as u32)),
 
         // Memory.
         __NR_mmap => with!(|a, b, c, d, e, f| memory::mmap(p, a, b, c as u32, d as u32, e as i32, f)),
@@ -96,8 +96,11 @@ pub fn dispatch(process: &mut Process) -> Answer {
         __NR_time => with!(|a| time::time(a)),
         __NR_nanosleep => with!(|a| time::nanosleep(a)),
         __NR_clock_nanosleep => with!(|a, b, c| time::clock_nanosleep(p, a as u32, b as u32, c)),
+        __NR_getrusage => with!(|a, b| time::getrusage(p, a as i32, b)),
+        // No alarm is ever set, so there is none to cancel; to set one is refused below.
+        __NR_alarm if p.task.context.rdi as u32 == 0 => Ok(0),
         __NR_poll => with!(|a, b, c| wait::poll(p, a, b & 0xffff_ffff, c as i32)),
-        __NR_ppoll => with!(|a, b, c| wait::ppoll(p, a, b & 0xffff_ffff, c)),
+        __NR_ppoll => with!(|a, b, c, d, e| wait::ppoll(p, a, b & 0xffff_ffff, c, d, e)),
         __NR_futex => with!(|a, b, c, d, _e, f| wait::futex(p, a, b as u32, c as u32, d, f as u32)),
         __NR_pause => wait::pause(p),
         __NR_sched_yield => Ok(0),
@@ -107,7 +110,8 @@ pub fn dispatch(process: &mut Process) -> Answer {
         __NR_getpid | __NR_gettid | __NR_getpgrp | __NR_set_tid_address => Ok(p.pid as u64),
         __NR_getpgid | __NR_getsid => with!(|a| info::getpgid(p, a as i32)),
         __NR_getppid => Ok(info::PARENT_PID),
-        __NR_getuid | __NR_geteuid | __NR_getgid | __NR_getegid | __NR_getgroups => Ok(0),
+        __NR_getuid | __NR_geteuid | __NR_getgid | __NR_getegid => Ok(0),
+        __NR_getgroups => with!(|a| info::getgroups(a as i32)),
         __NR_getresuid | __NR_getresgid => with!(|a, b, c| info::get_three_ids(a, b, c)),
         __NR_uname => with!(|a| info::uname(a)),
         __NR_sysinfo => with!(|a| info::sysinfo(a)),

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use dax::OpenDax;
 use linux_raw_sys::general::{
     F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_ACCMODE, O_APPEND, O_CLOEXEC,
-    O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_RDONLY, O_WRONLY,
+    O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY,
 };
 use linux_raw_sys::ioctl::{FIOCLEX, FIONCLEX};
 
@@ -62,16 +62,21 @@ impl OpenFile {
 
     /// Opened for reading?
     pub fn is_readable(&self) -> bool {
-        self.access_mode() != O_WRONLY
+        matches!(self.access_mode(), O_RDONLY | O_RDWR)
     }
 
     /// Opened for writing?
     pub fn is_writable(&self) -> bool {
-        self.access_mode() != O_RDONLY
+        matches!(self.access_mode(), O_WRONLY | O_RDWR)
     }
 
+    /// The fourth mode, 3, is open for neither.
     fn access_mode(&self) -> u32 {
         self.flags.load(Ordering::Relaxed) & O_ACCMODE
+    }
+
+    fn is_path(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & O_PATH != 0
     }
 
     /// Where the next read starts, in bytes.
@@ -109,8 +114,13 @@ impl Descriptors {
         Descriptors { slots: Vec::from([stdin, stdout, stderr]) }
     }
 
-    /// The file behind a descriptor, or EBADF.
+    /// The file behind a descriptor, or EBADF; also EBADF when it was opened with O_PATH.
     pub fn get(&self, fd: i32) -> Result<&Arc<OpenFile>, Errno> {
+        self.get_any(fd).and_then(|file| if file.is_path() { Err(Errno::EBADF) } else { Ok(file) })
+    }
+
+    /// The same for the calls that take an O_PATH descriptor too (Linux: fdget_raw).
+    pub fn get_any(&self, fd: i32) -> Result<&Arc<OpenFile>, Errno> {
         Ok(&self.slot(fd)?.file)
     }
 
@@ -162,14 +172,14 @@ pub fn close(process: &mut Process, fd: i32) -> Answer {
 
 /// dup(2).
 pub fn dup(process: &mut Process, fd: i32) -> Answer {
-    let file = process.files.get(fd)?.clone();
+    let file = process.files.get_any(fd)?.clone();
     process.files.add(file, 0)
 }
 
 /// dup2(2).
 pub fn dup2(process: &mut Process, old: i32, new: i32) -> Answer {
     if old == new {
-        return process.files.get(old).map(|_| old as u64);
+        return process.files.get_any(old).map(|_| old as u64);
     }
     dup3(process, old, new, 0)
 }
@@ -180,13 +190,18 @@ pub fn dup3(process: &mut Process, old: i32, new: i32, flags: u32) -> Answer {
         return Err(Errno::EINVAL);
     }
     let new = usize::try_from(new).map_err(|_| Errno::EBADF)?;
-    let file = process.files.get(old)?.clone();
+    let file = process.files.get_any(old)?.clone();
     process.files.put(new, Descriptor { file, close_on_exec: flags & O_CLOEXEC != 0 })
 }
 
 /// fcntl(2): the commands for descriptors and status flags; no locks, leases or owners.
 pub fn fcntl(process: &mut Process, fd: i32, command: u32, argument: u64) -> Answer {
     let descriptor = process.files.slot_mut(fd)?;
+    // fs/fcntl.c, check_fcntl_cmd.
+    let takes_paths = matches!(command, F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL);
+    if descriptor.file.is_path() && !takes_paths {
+        return Err(Errno::EBADF);
+    }
     match command {
         F_DUPFD | F_DUPFD_CLOEXEC => {
             let file = descriptor.file.clone();
@@ -218,6 +233,7 @@ pub fn fcntl(process: &mut Process, fd: i32, command: u32, argument: u64) -> Ans
 
 /// ioctl(2): nothing here is a terminal, a disk or a socket.
 pub fn ioctl(process: &mut Process, fd: i32, command: u32) -> Answer {
+    process.files.get(fd)?;
     let descriptor = process.files.slot_mut(fd)?;
     match command {
         FIOCLEX => descriptor.close_on_exec = true,
@@ -225,4 +241,32 @@ pub fn ioctl(process: &mut Process, fd: i32, command: u32) -> Answer {
         _ => return Err(Errno::ENOTTY),
     }
     Ok(0)
+}
+
+/// umask(2): the mask before. Nothing is ever created.
+pub fn umask(process: &mut Process, mask: u32) -> Answer {
+    Ok(u64::from(core::mem::replace(&mut process.umask, mask & 0o777)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fourth_access_mode_neither_reads_nor_writes() {
+        let may = |flags| {
+            let file = OpenFile::new(Object::Device(Device::Zero), flags);
+            (file.is_readable(), file.is_writable())
+        };
+        assert_eq!([0, 1, 2, 3].map(may), [(true, false), (false, true), (true, true), (false, false)]);
+    }
+
+    #[test]
+    fn a_path_descriptor_is_there_only_for_calls_that_take_one() {
+        let mut files = Descriptors::new();
+        let file = Arc::new(OpenFile::new(Object::Device(Device::Zero), O_PATH));
+        assert_eq!(files.add(file, 0), Ok(3));
+        assert_eq!(files.get(3).err(), Some(Errno::EBADF));
+        assert!(files.get_any(3).is_ok());
+    }
 }

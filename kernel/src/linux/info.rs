@@ -21,8 +21,9 @@ use mm::range::{PAGE_SIZE, USER_END};
 use mm::space::STACK_LIMIT_BYTES;
 use zerocopy::FromZeros;
 
-/// arch_prctl: the one number that linux-raw-sys lacks (arch/x86/include/uapi/asm/prctl.h).
+/// arch_prctl: the numbers that linux-raw-sys lacks (arch/x86/include/uapi/asm/prctl.h).
 const ARCH_GET_FS: u32 = 0x1003;
+const ARCH_GET_GS: u32 = 0x1004;
 
 /// Every program's parent: nobody that it could meet.
 pub const PARENT_PID: u64 = 1;
@@ -111,6 +112,11 @@ pub fn get_three_ids(real: u64, effective: u64, saved: u64) -> Answer {
     Ok(0)
 }
 
+/// getgroups(2): there are none, however much room the list has.
+pub fn getgroups(room: i32) -> Answer {
+    if room < 0 { Err(Errno::EINVAL) } else { Ok(0) }
+}
+
 /// getpgid(2), getsid(2): the program is alone in its group and session.
 pub fn getpgid(process: &mut Process, pid: i32) -> Answer {
     match pid {
@@ -154,6 +160,11 @@ pub fn arch_prctl(process: &mut Process, code: u32, address: u64) -> Answer {
         }
         ARCH_GET_FS => {
             user_memory::write_value(address, &context.fs_base)?;
+            Ok(0)
+        }
+        // Nobody can set it.
+        ARCH_GET_GS => {
+            user_memory::write_value(address, &0u64)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
@@ -200,7 +211,8 @@ pub fn prctl(process: &mut Process, option: u32, argument: u64) -> Answer {
             user_memory::write_value(argument, &process.thread_name)?;
             Ok(0)
         }
-        PR_GET_DUMPABLE | PR_GET_NO_NEW_PRIVS => Ok(0),
+        PR_GET_DUMPABLE => Ok(1),
+        PR_GET_NO_NEW_PRIVS => Ok(0),
         PR_SET_DUMPABLE if argument <= 1 => Ok(0),
         PR_SET_NO_NEW_PRIVS if argument == 1 => Ok(0),
         _ => Err(Errno::EINVAL),

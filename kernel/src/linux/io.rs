@@ -67,10 +67,14 @@ pub fn writev(process: &mut Process, fd: i32, vector: u64, count: u64) -> Answer
 pub fn lseek(process: &mut Process, fd: i32, offset: i64, whence: u32) -> Answer {
     let file = process.files.get(fd)?;
     check_position(file)?;
+    // drivers/char/mem.c, null_lseek: stays at 0, wherever it is asked to go.
+    if matches!(file.object, Object::Device(_)) && whence <= SEEK_HOLE {
+        return Ok(0);
+    }
     let size = Metadata::of_object(&file.object).size_bytes();
     // A device, a directory or a /proc file has no holes to look for, and most have no end.
     let is_plain = matches!(file.object, Object::File(_));
-    let has_size = is_plain || matches!(file.object, Object::Dax(_) | Object::Device(_));
+    let has_size = is_plain || matches!(file.object, Object::Dax(_));
     let base = match whence {
         SEEK_SET => 0,
         SEEK_CUR => file.position(),

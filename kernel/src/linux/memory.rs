@@ -80,8 +80,12 @@ pub fn mmap(
     if flags & MAP_HUGETLB != 0 {
         return Err(if file.is_some() { Errno::EINVAL } else { Errno::ENOMEM });
     }
-    check_geometry(address, len_bytes, flags, offset_bytes)?;
+    check_geometry(address, len_bytes, flags)?;
     let target = match &file {
+        // Anonymous memory has no offset that could overflow.
+        Some(_) if offset_bytes.checked_add(len_bytes.next_multiple_of(PAGE_SIZE)).is_none() => {
+            return Err(Errno::EOVERFLOW);
+        }
         Some(file) => file_target(file, prot, flags)?,
         None => anonymous_target(flags)?,
     };
@@ -119,14 +123,11 @@ struct Target {
 }
 
 /// The checks of do_mmap and get_unmapped_area that need no object.
-fn check_geometry(address: u64, len_bytes: u64, flags: u32, offset_bytes: u64) -> Result<(), Errno> {
+fn check_geometry(address: u64, len_bytes: u64, flags: u32) -> Result<(), Errno> {
     if len_bytes == 0 {
         return Err(Errno::EINVAL);
     }
     let len_bytes = len_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
-    if offset_bytes.checked_add(len_bytes).is_none() {
-        return Err(Errno::EOVERFLOW);
-    }
     if len_bytes > USER_END {
         return Err(Errno::ENOMEM);
     }

@@ -7,7 +7,7 @@
 //! | `process`, `load` | a program: its start, its state, its end |
 //! | `tree`, `open`, `stat`, `files`, `io` | paths, opening, metadata, descriptors, reading and writing |
 //! | `dev`, `proc` | what is in /dev and /proc |
-//! | `image`, `stack` | an ELF file's segments; what a program finds on its stack |
+//! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
 //! | `memory`, `advice`, `brk` | mmap and its kin |
 //! | `signal` | actions, delivery, frames, return |
 //! | `time`, `wait`, `info` | clocks; poll and futex; who am I and where |
@@ -24,6 +24,7 @@
 
 mod abi;
 mod advice;
+mod arguments;
 mod brk;
 mod call;
 mod dev;
@@ -44,6 +45,7 @@ mod time;
 mod tree;
 mod wait;
 
+pub use arguments::arguments;
 pub use load::{LoadError, load};
 pub use process::{ExitStatus, Process};
 pub use signal::Signal;

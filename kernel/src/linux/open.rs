@@ -9,14 +9,19 @@ use crate::user_memory;
 use alloc::string::String;
 use alloc::sync::Arc;
 use linux_raw_sys::general::{
-    O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_TMPFILE, O_TRUNC,
-    R_OK, W_OK, X_OK,
+    O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_TMPFILE,
+    O_TRUNC, R_OK, W_OK, X_OK,
 };
 use mm::pager::Prot;
 
 /// open(2), openat(2): `directory` is AT_FDCWD or a descriptor, `path` an address.
 pub fn openat(process: &mut Process, directory: i32, path: u64, flags: u32) -> Answer {
     check_reserve()?;
+    // O_PATH beats everything else (fs/open.c, build_open_flags).
+    let flags = match flags & O_PATH {
+        0 => flags,
+        _ => flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+    };
     let path = tree::read_path(&process.files, directory, path)?;
     let node = match tree::find(&process.owner(), &path) {
         Ok(node) => node,

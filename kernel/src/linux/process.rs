@@ -51,6 +51,8 @@ pub struct Process {
     pub(super) auxv: Box<[u8]>,
     /// RLIMIT_*: kept for the program to read back.
     pub(super) limits: [Rlimit; RLIM_NLIMITS as usize],
+    /// umask(2): kept for the program to read back.
+    pub(super) umask: u32,
     /// PR_SET_NAME, NUL-padded.
     pub(super) thread_name: [u8; 16],
     started_ns: u64,
@@ -79,6 +81,7 @@ impl Process {
             program_break,
             auxv,
             limits: super::info::default_limits(),
+            umask: 0o022,
             thread_name,
             started_ns: crate::clock::monotonic_ns(),
             logged_refusals: 0,

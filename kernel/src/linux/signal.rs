@@ -152,7 +152,8 @@ fn no_alternate_stack() -> SigAltStack {
     SigAltStack { ss_sp: 0, ss_flags: SS_DISABLE, pad: 0, ss_size: 0 }
 }
 
-fn check_set_size(set_bytes: u64) -> Result<(), Errno> {
+/// The size that a call gives for its signal set: there is only one.
+pub fn check_set_size(set_bytes: u64) -> Result<(), Errno> {
     if set_bytes == size_of::<u64>() as u64 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 

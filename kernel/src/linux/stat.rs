@@ -164,7 +164,7 @@ fn makedev(major: u32, minor: u32) -> u64 {
 
 /// fstat(2).
 pub fn fstat(process: &mut Process, fd: i32, out: u64) -> Answer {
-    let metadata = Metadata::of_object(&process.files.get(fd)?.object);
+    let metadata = Metadata::of_object(&process.files.get_any(fd)?.object);
     user_memory::write_value(out, &metadata.to_stat())?;
     Ok(0)
 }
@@ -195,7 +195,7 @@ fn look_up(process: &Process, directory: i32, path: u64, flags: u32) -> Result<M
     if flags & AT_EMPTY_PATH != 0 && user_memory::read_value::<u8>(path)? == 0 {
         return match directory {
             AT_FDCWD => Ok(Metadata::of_directory("")),
-            fd => Ok(Metadata::of_object(&process.files.get(fd)?.object)),
+            fd => Ok(Metadata::of_object(&process.files.get_any(fd)?.object)),
         };
     }
     let path = tree::read_path(&process.files, directory, path)?;

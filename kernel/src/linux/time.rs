@@ -1,15 +1,17 @@
 //! Clocks. There is no vDSO: each question is a call. CPU time is the time since the program's start, for
 //! nothing else runs.
 
-use super::abi::{Timespec, Timeval};
+use super::abi::{Rusage, Timespec, Timeval};
 use super::errno::{Answer, Errno};
 use super::process::Process;
 use crate::clock;
 use crate::user_memory;
 use linux_raw_sys::general::{
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID,
-    CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME,
+    CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, RUSAGE_CHILDREN, RUSAGE_SELF,
+    RUSAGE_THREAD, TIMER_ABSTIME,
 };
+use zerocopy::FromZeros;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -91,12 +93,27 @@ pub fn nanosleep(request: u64) -> Answer {
 
 /// clock_nanosleep(2).
 pub fn clock_nanosleep(process: &mut Process, clock: u32, flags: u32, request: u64) -> Answer {
-    // A thread's own CPU clock stands still while it sleeps.
-    if clock == CLOCK_THREAD_CPUTIME_ID {
-        return Err(Errno::EINVAL);
-    }
     let now = now(process, clock)?;
+    // The clocks without `nsleep` (kernel/time/posix-timers.c, posix-cpu-timers.c).
+    if let CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE | CLOCK_THREAD_CPUTIME_ID =
+        clock
+    {
+        return Err(Errno::EOPNOTSUPP);
+    }
     let ns = read_timespec(request)?;
     pass(if flags & TIMER_ABSTIME != 0 { ns.saturating_sub(now) } else { ns });
+    Ok(0)
+}
+
+/// getrusage(2): the CPU time, all of it the program's own; the counters are zero, and there are no children.
+pub fn getrusage(process: &mut Process, who: i32, out: u64) -> Answer {
+    let mut usage = Rusage::new_zeroed();
+    if who == RUSAGE_SELF as i32 || who == RUSAGE_THREAD as i32 {
+        let Timespec { tv_sec, tv_nsec } = to_timespec(now(process, CLOCK_PROCESS_CPUTIME_ID)?);
+        usage.ru_utime = Timeval { tv_sec, tv_usec: tv_nsec / 1000 };
+    } else if who != RUSAGE_CHILDREN {
+        return Err(Errno::EINVAL);
+    }
+    user_memory::write_value(out, &usage)?;
     Ok(0)
 }

@@ -57,7 +57,7 @@ pub fn read_path(files: &Descriptors, directory: i32, address: u64) -> Result<St
     if path.starts_with('/') || directory == AT_FDCWD {
         return absolute("", path);
     }
-    match &files.get(directory)?.object {
+    match &files.get_any(directory)?.object {
         Object::Directory(base) => absolute(&base.path, path),
         _ => Err(Errno::ENOTDIR),
     }

@@ -5,7 +5,7 @@ use super::abi::PollFd;
 use super::errno::{Answer, Errno};
 use super::files::{Descriptors, MAX_DESCRIPTORS, Object, Stream};
 use super::process::{ExitStatus, Process};
-use super::signal::Signal;
+use super::signal::{self, Signal};
 use super::time;
 use crate::clock;
 use crate::user_memory;
@@ -32,8 +32,19 @@ pub fn poll(process: &mut Process, fds: u64, count: u64, timeout_ms: i32) -> Ans
 }
 
 /// ppoll(2). The mask makes no difference: no signal comes from outside.
-pub fn ppoll(process: &mut Process, fds: u64, count: u64, timeout: u64) -> Answer {
+pub fn ppoll(
+    process: &mut Process,
+    fds: u64,
+    count: u64,
+    timeout: u64,
+    mask: u64,
+    mask_bytes: u64,
+) -> Answer {
     let limit_ns = if timeout == 0 { None } else { Some(time::read_timespec(timeout)?) };
+    if mask != 0 {
+        signal::check_set_size(mask_bytes)?;
+        user_memory::read_value::<u64>(mask)?;
+    }
     poll_for(process, fds, count, limit_ns, "ppoll")
 }
 

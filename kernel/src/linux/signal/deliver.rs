@@ -164,6 +164,9 @@ fn restore(process: &mut Process) -> Result<(), Errno> {
         0 => None,
         address => Some(read_image(address)?),
     };
+    if image.as_ref().is_some_and(|image| !frame::is_loadable(image)) {
+        return Err(Errno::EFAULT);
+    }
     if !saved.restore(&mut process.task.context) {
         return Err(Errno::EFAULT);
     }
@@ -177,7 +180,8 @@ fn restore(process: &mut Process) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Reads an FPU image as far as its software bytes say, when the end mark agrees.
+/// Reads an FPU image as far as its software bytes say, when the end mark agrees. EFAULT also for one that is
+/// not aligned as XRSTOR or FXRSTOR wants it.
 fn read_image(address: u64) -> Result<alloc::boxed::Box<fpu::FpuArea>, Errno> {
     let mut legacy = [0; 512];
     user_memory::read(address, &mut legacy)?;
@@ -185,10 +189,16 @@ fn read_image(address: u64) -> Result<alloc::boxed::Box<fpu::FpuArea>, Errno> {
     if len > legacy.len() {
         let mark_address = address.checked_add(len as u64).ok_or(Errno::EFAULT)?;
         if frame::is_end_mark(user_memory::read_value(mark_address)?) {
+            check_aligned(address, 64)?;
             let mut image = vec![0; len];
             user_memory::read(address, &mut image)?;
             return Ok(frame::area_from(&image));
         }
     }
+    check_aligned(address, 16)?;
     Ok(frame::area_from(&legacy))
+}
+
+fn check_aligned(address: u64, align: u64) -> Result<(), Errno> {
+    if address.is_multiple_of(align) { Ok(()) } else { Err(Errno::EFAULT) }
 }

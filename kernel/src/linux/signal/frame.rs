@@ -34,6 +34,7 @@ pub const CLEARED_FLAGS: u64 = 0x400 | 0x1_0000 | 0x100;
 
 /// FXSAVE's part of the image; the software bytes at its end tell what follows.
 const LEGACY_BYTES: usize = 512;
+const MXCSR_OFFSET: usize = 24;
 const SOFTWARE_OFFSET: usize = 464;
 /// The XSAVE header: xstate_bv, xcomp_bv, 48 reserved bytes.
 const HEADER_END: usize = 576;
@@ -279,7 +280,6 @@ pub fn is_end_mark(bytes: [u8; MAGIC2_BYTES]) -> bool {
 }
 
 /// The state in an image that a program wrote, as far as it was read; the rest is as if never used.
-/// `fpu::restore` takes out the rest of what the CPU would refuse.
 pub fn area_from(image: &[u8]) -> Box<FpuArea> {
     let mut area = Box::new(FpuArea([0; AVX_END]));
     for (to, from) in area.0.iter_mut().zip(image) {
@@ -293,6 +293,21 @@ pub fn area_from(image: &[u8]) -> Box<FpuArea> {
         };
     }
     area
+}
+
+/// Would the CPU take this state? Linux gives it the frame as it is; where it faults, so does the program.
+pub fn is_loadable(area: &FpuArea) -> bool {
+    is_loadable_with(area, fpu::features(), fpu::mxcsr_mask())
+}
+
+/// SDM 1, 13.8.1: reserved bits of MXCSR, components that are off and bytes 8 to 23 of the header fault.
+fn is_loadable_with(area: &FpuArea, features: u64, mxcsr_mask: u32) -> bool {
+    let word = |at: usize| Some(u64::read_from_prefix(area.0.get(at..)?).ok()?.0);
+    let mxcsr = word(MXCSR_OFFSET).map(|both| both as u32);
+    let header = [0, 8, 16].map(|at| word(LEGACY_BYTES + at));
+    let (Some(mxcsr), [Some(xstate_bv), Some(0), Some(0)]) = (mxcsr, header) else { return false };
+    // Without XSAVE the area says what FXRSTOR loads anyway.
+    mxcsr & !mxcsr_mask == 0 && xstate_bv & !(features | u64::from(FP_SSE)) == 0
 }
 
 #[cfg(test)]
@@ -342,6 +357,19 @@ mod tests {
         assert_eq!(area_from(&image[..HEADER_END]).0[LEGACY_BYTES], 3);
         let legacy = area_from(&image[..LEGACY_BYTES]);
         assert_eq!(legacy.0[LEGACY_BYTES - 1..LEGACY_BYTES + 2], [7, 3, 0]);
+    }
+
+    #[test]
+    fn state_that_the_cpu_would_refuse_is_a_bad_frame() {
+        let with = |at: usize, byte| {
+            let mut area = FpuArea([0; AVX_END]);
+            area.0[at] = byte;
+            is_loadable_with(&area, 7, 0xffff)
+        };
+        assert!(with(MXCSR_OFFSET, 0xff) && with(LEGACY_BYTES, 7) && with(LEGACY_BYTES + 24, 1));
+        assert!(!with(MXCSR_OFFSET + 2, 1));
+        assert!(!with(LEGACY_BYTES, 8) && !with(LEGACY_BYTES + 7, 1));
+        assert!(!with(LEGACY_BYTES + 15, 0x80) && !with(LEGACY_BYTES + 16, 1));
     }
 
     #[test]
