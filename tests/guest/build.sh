@@ -40,4 +40,6 @@ for name in ok hello dax_mmap; do
     compile gcc $name.c $name-glibc -static
     compile gcc $name.c $name-pie -static-pie
 done
-compile gcc fresh_registers.S fresh_registers '-static -nostdlib'
+for name in fresh_registers far_return; do
+    compile gcc $name.S $name '-static -nostdlib'
+done

@@ -21,7 +21,7 @@ pub fn table() -> Vec<Case> {
 fn firmware() -> Vec<Case> {
     let spa = |spa: Spa| Table::default().spa(spa);
     let kept = Table::one_dimm();
-    let rows: [(&str, Table, &str); 13] = [
+    let rows: [(&str, Table, &str); 15] = [
         ("empty", Table::default(), "Daxite"),
         ("length 0", Table::default().with_length(0, 0, &[]), "has length 0, at least 4 is possible"),
         ("torn header", Table(vec![0, 0, 56]), "3 bytes are left at the table's end"),
@@ -32,6 +32,16 @@ fn firmware() -> Vec<Case> {
             "over the kernel",
             spa(Spa { base: 0, len: 16 << 20, ..Spa::default() }),
             "region0: no device:*overlaps",
+        ),
+        (
+            "over the local APIC",
+            spa(Spa { base: 0xfee0_0000, len: 2 << 20, ..Spa::default() }),
+            "held by the APICs",
+        ),
+        (
+            "over ECAM",
+            spa(Spa { base: 0xb000_0000, len: 1 << 28, ..Spa::default() }),
+            "region0: no device:*held by",
         ),
         ("wrapping", spa(Spa { base: !0xfff, len: 8192, ..Spa::default() }), "wraps past the last address"),
         ("empty range", spa(Spa { len: 0, ..Spa::default() }), "is empty"),
@@ -186,7 +196,27 @@ fn failures() -> Vec<Case> {
     let (panic, panicked) = append("a kernel panic is named, with function and line", "dax.test_panic=1");
     let (option, refused) = append("an option that means nothing", "dax.align=3M");
     let (unknown, ignored) = append("an unknown option is named", "dax.max_devices=8");
+    let (empty, nothing) = append("no program to run", "init=");
+    let far_return = |name: &str, cpu: &str, status: i32| {
+        let options = ["--qemu-opts", cpu, "--timeout", "20"];
+        Case::new(format!("q35 2M a far return {name}"))
+            .boot(Boot::of("far_return").with(&options).status(status))
+    };
+    let many_files: Vec<String> =
+        (0..600).flat_map(|n| ["--file".into(), format!("{{guest}}/ok:/f{n}")]).collect();
+    let many_files: Vec<&str> = many_files.iter().map(String::as_str).collect();
+    let letters = vec!["a"; 140_000];
     vec![
+        empty.boot(nothing.log("no init=PROGRAM")),
+        far_return("under SMAP is a signal", "-cpu max", 139),
+        far_return("without SMAP returns", "-cpu max,-smap", 9),
+        Case::new("q35 2M 600 files").boot(Boot::of("hello").with(&many_files).out("hello")),
+        Case::new("q35 2M a command line of 2,000 words").boot(
+            Boot::of("hello").with(&["--append", &"a ".repeat(2000)]).out("hello").log("1992 more unknown"),
+        ),
+        Case::new("q35 2M more arguments than 16M can hold").boot(
+            Boot::of("hello").args(&letters).with(&["--memory", "16M"]).status(126).log("not enough memory"),
+        ),
         leak.boot(leaked.log("1 frame(s) of memory lost by the kernel")),
         panic.boot(panicked.log("panic:").log(" #*0xffffffff8*.rs:").log("the kernel failed: panic:")),
         option.boot(refused.log("dax.align=3M: expected 4K, 2M or 1G")),

@@ -17,6 +17,14 @@ pub fn table() -> Vec<Case> {
     let mut table = persistence();
     table.extend(second_nvdimm());
     table.extend(media());
+    // Handle 8 in an answer of the mailbox once looked like no answer at all.
+    let eight: Vec<String> =
+        (1..=8).flat_map(|n| ["--nvdimm".into(), format!("{{dir}}/{n}.img,size=16M")]).collect();
+    let eight: Vec<&str> = eight.iter().map(String::as_str).collect();
+    table.push(
+        Case::new("q35 2M eight NVDIMMs")
+            .boot(Boot::of("hello").with(&eight).log("dax0.0*16 MiB").log("dax7.0*16 MiB")),
+    );
     table.push(Case::new("q35 2M no NVDIMM at all").boot(
         Boot::of("hello").with(&["--no-nvdimm"]).out("hello").log("nfit: none: this machine has no NVDIMM"),
     ));

@@ -14,6 +14,8 @@ const CASES: &[Named] = &[
     ("close twice is EBADF, the lowest number comes back", |_| descriptors()),
     ("read, pread and lseek move as they should", |_| positions()),
     ("a read-only descriptor refuses write", |_| read_only()),
+    ("O_PATH and access mode 3 neither read nor write", |_| no_access()),
+    ("lseek of /dev/null stays at 0", |_| null_seek()),
     ("fstat and newfstatat agree", |_| stats_agree()),
     ("stdin is at its end", |_| stdin_is_empty()),
     ("/proc/self/exe names this program", |_| exe_link()),
@@ -22,8 +24,10 @@ const CASES: &[Named] = &[
     ("auxv has what start-up reads", |_| auxv()),
     ("getrandom gives fresh bytes", |_| random()),
     ("clocks go forward", |_| clocks()),
+    ("clocks that cannot sleep are EOPNOTSUPP", |_| sleepless_clocks()),
     ("poll of no descriptors returns", |_| poll()),
     ("process numbers are there", |_| numbers()),
+    ("calls that only tell a number", |_| tellers()),
     ("sched_getaffinity has a CPU", |_| affinity()),
     ("prlimit64 tells the stack limit", |_| stack_limit()),
 ];
@@ -113,6 +117,39 @@ fn read_only() -> Outcome {
     let _ = sys::close(fd);
     ensure!(answer == Err(Errno(libc::EBADF)), "write: {answer:?}, not EBADF");
     ensure!(shared == Err(Errno(libc::EACCES)), "shared writable mapping: {shared:x?}, not EACCES");
+    Ok(())
+}
+
+fn open_zero(flags: i32) -> Result<i32, String> {
+    sys::open(c"/dev/zero", flags).map_err(|errno| format!("open /dev/zero, flags {flags:#x}: {errno}"))
+}
+
+fn no_access() -> Outcome {
+    let bad = Err(Errno(libc::EBADF));
+    for flags in [libc::O_PATH, libc::O_PATH | libc::O_RDWR, libc::O_ACCMODE] {
+        let fd = open_zero(flags)?;
+        let answers = (sys::read(fd, &mut [0; 4]), sys::write(fd, b"x"), sys::fstat(fd).map(drop));
+        let seek = sys::lseek(fd, 0, libc::SEEK_SET);
+        let _ = sys::close(fd);
+        ensure!(answers == (bad, bad, Ok(())), "flags {flags:#x}: {answers:?}");
+        let wanted = if flags & libc::O_PATH != 0 { bad } else { Ok(0) };
+        ensure!(seek == wanted, "flags {flags:#x}: lseek {seek:?}");
+    }
+    Ok(())
+}
+
+fn null_seek() -> Outcome {
+    let null = sys::open(c"/dev/null", libc::O_RDWR).map_err(|errno| format!("open /dev/null: {errno}"))?;
+    for fd in [null, open_zero(libc::O_RDWR)?] {
+        let _ = sys::read(fd, &mut [0; 4]);
+        for whence in [libc::SEEK_SET, libc::SEEK_CUR, libc::SEEK_END, libc::SEEK_DATA, libc::SEEK_HOLE] {
+            let answer = sys::lseek(fd, 100, whence);
+            ensure!(answer == Ok(0), "whence {whence}: {answer:?}, not 0");
+        }
+        let unknown = sys::lseek(fd, 0, 77);
+        ensure!(unknown == Err(Errno(libc::EINVAL)), "whence 77: {unknown:?}");
+        let _ = sys::close(fd);
+    }
     Ok(())
 }
 
@@ -273,6 +310,20 @@ fn clocks() -> Outcome {
     Ok(())
 }
 
+fn sleepless_clocks() -> Outcome {
+    let time = [0_u64, 1];
+    let sleep = |clock: i32| {
+        let args = [clock as usize, 0, time.as_ptr() as usize, 0, 0, 0];
+        // SAFETY: a timespec is sixteen bytes.
+        unsafe { sys::call(libc::SYS_clock_nanosleep, args) }
+    };
+    for clock in [libc::CLOCK_MONOTONIC_RAW, libc::CLOCK_THREAD_CPUTIME_ID, libc::CLOCK_MONOTONIC_COARSE] {
+        ensure!(sleep(clock) == Err(Errno(libc::EOPNOTSUPP)), "clock {clock}: {:?}", sleep(clock));
+    }
+    ensure!(sleep(libc::CLOCK_MONOTONIC) == Ok(0), "CLOCK_MONOTONIC: {:?}", sleep(libc::CLOCK_MONOTONIC));
+    Ok(())
+}
+
 fn poll() -> Outcome {
     let none = sys::numbers(libc::SYS_poll, &[0, 0, 0]);
     ensure!(none == Ok(0), "poll(NULL, 0, 0): {none:?}");
@@ -281,6 +332,12 @@ fn poll() -> Outcome {
     // SAFETY: two pollfds.
     let answer = unsafe { sys::call(libc::SYS_poll, [fds.as_mut_ptr() as usize, 2, 0, 0, 0, 0]) };
     ensure!(answer == Ok(1) && fds[0].revents == libc::POLLNVAL, "poll of fd 999: {answer:?}");
+    let (time, mask) = ([0_u64; 2], 0_u64);
+    for (mask, size, wanted) in [(&raw const mask as usize, 4, Err(Errno(libc::EINVAL))), (0, 4, Ok(0))] {
+        // SAFETY: no pollfd, a timespec and a mask, both live.
+        let answer = unsafe { sys::call(libc::SYS_ppoll, [0, 0, time.as_ptr() as usize, mask, size, 0]) };
+        ensure!(answer == wanted, "ppoll, mask {mask:#x} of {size} bytes: {answer:?}");
+    }
     Ok(())
 }
 
@@ -291,6 +348,36 @@ fn numbers() -> Outcome {
     ensure!(sys::numbers(libc::SYS_getppid, &[]).is_ok(), "getppid");
     let set = sys::numbers(libc::SYS_set_tid_address, &[0]);
     ensure!(set == tid, "set_tid_address {set:?}, tid {tid:?}");
+    Ok(())
+}
+
+fn tellers() -> Outcome {
+    let answers = [
+        ("getgroups(-1)", sys::numbers(libc::SYS_getgroups, &[usize::MAX, 0]), Err(Errno(libc::EINVAL))),
+        ("PR_GET_DUMPABLE", sys::numbers(libc::SYS_prctl, &[libc::PR_GET_DUMPABLE as usize]), Ok(1)),
+        ("alarm(0)", sys::numbers(libc::SYS_alarm, &[0]), Ok(0)),
+    ];
+    for (what, answer, wanted) in answers {
+        ensure!(answer == wanted, "{what}: {answer:?}, not {wanted:?}");
+    }
+    let before = sys::numbers(libc::SYS_umask, &[0o1027]).unwrap_or(0);
+    let between = sys::numbers(libc::SYS_umask, &[before]);
+    ensure!(between == Ok(0o027), "umask after 01027: {between:?}, not 027");
+
+    const ARCH_GET_GS: usize = 0x1004;
+    let mut base = u64::MAX;
+    // SAFETY: the call writes one word.
+    let got = unsafe { sys::call(libc::SYS_arch_prctl, [ARCH_GET_GS, &raw mut base as usize, 0, 0, 0, 0]) };
+    ensure!(got == Ok(0) && base == 0, "ARCH_GET_GS: {got:?}, {base:#x}");
+
+    let mut usage = [u64::MAX; 18];
+    let mut ask = |who: i32| {
+        // SAFETY: a struct rusage is eighteen words.
+        unsafe { sys::call(libc::SYS_getrusage, [who as usize, usage.as_mut_ptr() as usize, 0, 0, 0, 0]) }
+    };
+    let (unknown, own) = (ask(7), ask(libc::RUSAGE_SELF));
+    ensure!(unknown == Err(Errno(libc::EINVAL)), "getrusage(7): {unknown:?}");
+    ensure!(own == Ok(0) && usage[1] < 1_000_000 && usage[17] != u64::MAX, "getrusage: {own:?}, {usage:?}");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ use crate::{Context, Named, family};
 const CASES: &[Named] = &[
     ("the frame is aligned and has its xsave magic", |_| frame_layout()),
     ("a bad frame is survived or a signal", |_| bad_frames()),
+    ("a frame with a bad FPU state is SIGSEGV", |_| bad_fpu_state()),
     ("sigreturn without a frame is SIGSEGV", |_| no_frame()),
 ];
 
@@ -140,6 +141,7 @@ const DAMAGES: &[Damage] = &[
 const XSAVE_DAMAGES: &[Damage] = &[
     ("xstate_bv all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XSTATE_BV + 4 * n, u32::MAX))),
     ("xcomp_bv all ones", |c| (0..2).for_each(|n| poke(state_of(c) + XCOMP_BV + 4 * n, u32::MAX))),
+    ("xsave header byte 16", |c| poke(state_of(c) + XCOMP_BV + 8, 1)),
     ("xsave header reserved", |c| poke(state_of(c) + HEADER_RESERVED, 1)),
     ("no magic 1", |c| poke(state_of(c) + MAGIC1, 0)),
     ("no magic 2", |c| poke(state_of(c) + peek(state_of(c) + XSTATE_SIZE) as usize, 0)),
@@ -160,6 +162,30 @@ extern "C" fn damage_frame(_: i32, _: &libc::siginfo_t, context: &mut libc::ucon
     if let Some((_, damage)) = damages().nth(DAMAGE.load(Relaxed)) {
         damage(context);
     }
+}
+
+/// Damages after which the registers cannot be loaded (SDM 1, 13.8.1).
+const NOT_LOADABLE: &[&str] = &[
+    "FPU state unmapped",
+    "FPU state in the kernel",
+    "FPU state non-canonical",
+    "FPU state misaligned",
+    "mxcsr all ones",
+    "xstate_bv all ones",
+    "xcomp_bv all ones",
+    "xsave header byte 16",
+];
+
+fn bad_fpu_state() -> Outcome {
+    for (index, (what, _)) in damages().enumerate().filter(|(_, (what, _))| NOT_LOADABLE.contains(what)) {
+        DAMAGE.store(index, Relaxed);
+        fault::set_handler(libc::SIGUSR1, damage_frame);
+        let end = fault::guarded(|| drop(raise(libc::SIGUSR1)));
+        set_mxcsr(0x1f80);
+        fault::restore();
+        ensure!(end.is_err_and(|f| f.signal == libc::SIGSEGV), "{what}: ended with {end:?}");
+    }
+    Ok(())
 }
 
 fn flags_register() -> u64 {

@@ -139,6 +139,9 @@ fn bad_mmap() -> Outcome {
     }
     let no_file = sys::mmap(0, PAGE, RW, MAP_PRIVATE, -1, 0);
     ensure!(no_file == Err(Errno(libc::EBADF)), "fd -1: {no_file:x?}, not EBADF");
+    let no_offset = sys::mmap(0, 2 * PAGE, RW, ANON, -1, 4096_u64.wrapping_neg());
+    ensure!(no_offset.is_ok(), "anonymous at offset -4096: {no_offset:x?}");
+    did("munmap", sys::munmap(no_offset.unwrap_or(0), 2 * PAGE))?;
     let hinted = sys::mmap(0xffff_8000_0000_0000, PAGE, RW, ANON, -1, 0);
     ensure!(hinted.is_ok(), "a hint in the kernel half: {hinted:x?}");
     did("munmap", sys::munmap(hinted.unwrap_or(0), PAGE))
