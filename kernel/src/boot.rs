@@ -1,8 +1,7 @@
 //! The steps of boot between the hypervisor's letter and the first program. `main.rs` gives the order.
 
 use crate::arch::cpu::Features;
-use crate::arch::paging::PHYSMAP_BYTES;
-use crate::arch::paging::{KernelTables, kernel_image};
+use crate::arch::paging::{KernelTables, kernel_image, reachable_bits};
 use crate::clock;
 use crate::command_line::CommandLine;
 use crate::initrd::Initrd;
@@ -49,8 +48,8 @@ pub fn read_letter(start_info: u64, features: &Features) -> Letter {
         Ok(info) => info,
         Err(error) => fail(format_args!("boot: {error}")),
     };
-    // RAM that no entry of the CPU's or the physmap's can reach is as good as none.
-    let reach = PHYSMAP_BYTES.min(1 << features.physical_address_bits.min(52));
+    // RAM out of reach is as good as none.
+    let reach = 1u64 << reachable_bits(features);
     let entries = info.memory_map().iter().map(|entry| {
         let room = reach.saturating_sub(entry.start);
         (entry.start, if entry.kind == 1 { entry.len_bytes.min(room) } else { entry.len_bytes }, entry.kind)

@@ -10,7 +10,7 @@
 //! A range that is refused costs itself, and one line that says why.
 
 use crate::arch::cpu::Features;
-use crate::arch::paging::{self, KernelTables, NoTableFrames, PHYSMAP_BYTES};
+use crate::arch::paging::{self, KernelTables, NoTableFrames};
 use crate::boot::Firmware;
 use crate::command_line::CommandLine;
 use crate::epoch::epoch;
@@ -140,7 +140,7 @@ fn take_region(
     registry: &Registry,
     machinery: &mut Machinery<'_>,
 ) -> Result<(), NoDevice> {
-    let bits = machinery.features.physical_address_bits.min(PHYSMAP_BYTES.ilog2());
+    let bits = paging::reachable_bits(machinery.features);
     let range = PhysRange::new(region.base, region.len_bytes)
         .filter(|range| range.end() <= 1 << bits)
         .ok_or(NoDevice::Unreachable { bits })?;
@@ -252,13 +252,14 @@ impl LabelArea for MailboxLabels {
 fn hints(region: &Region<'_>, nfit: Nfit<'_>, machinery: &mut Machinery<'_>) -> Vec<u64> {
     let firsts =
         region.mappings().filter_map(|mapping| nfit.flush_hints(mapping.memdev.device_handle).next());
+    let reach = 1 << paging::reachable_bits(machinery.features);
     let mut mapped = Vec::new();
     for hint in firsts {
-        let page = PhysRange::new(hint & !0xfff, 4096).filter(|page| page.end() <= PHYSMAP_BYTES);
-        match page.filter(|_| hint.is_multiple_of(8)) {
+        match PhysRange::new(hint & !0xfff, 4096).filter(|page| page.end() <= reach && hint % 8 == 0) {
             Some(page) if map_hints(page, machinery) => mapped.push(PHYSMAP_BASE + hint),
             _ => log::warn!(
-                "nfit: flush hint {hint:#x} is not usable: misaligned, too high, or in memory that somebody holds"
+                "nfit: flush hint {hint:#x} is misaligned, out of reach, or in memory that somebody holds: \
+                 msync and fsync will not drain this DIMM's queue"
             ),
         }
     }

@@ -29,7 +29,12 @@ use x86_64::structures::paging::{
 use x86_64::{PhysAddr, VirtAddr};
 
 /// The physmap ends below the kernel image: what lies behind this is out of its reach.
-pub const PHYSMAP_BYTES: u64 = 64 << 40;
+const PHYSMAP_BYTES: u64 = 64 << 40;
+
+/// How many bits of a physical address this CPU's entries and the physmap have: memory behind them is out of reach.
+pub fn reachable_bits(features: &super::cpu::Features) -> u32 {
+    features.physical_address_bits.min(PHYSMAP_BYTES.ilog2())
+}
 
 unsafe extern "C" {
     static kernel_start: u8;

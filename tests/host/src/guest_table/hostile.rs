@@ -51,7 +51,12 @@ fn firmware() -> Vec<Case> {
         ("no write-back", spa(Spa { attributes: 1, ..Spa::default() }), "dax needs WB"),
     ];
     let second = Spa { index: 4, base: 4 * GIB + GIB / 2, ..Spa::default() };
-    let more: [(&str, Table, &str); 4] = [
+    let more: [(&str, Table, &str); 5] = [
+        (
+            "flush hint out of reach",
+            Table::one_dimm().flush(1, 1, &[1 << 45]),
+            "flush hint 0x200000000000 is*out of reach",
+        ),
         ("overlapping ranges", spa(Spa::default()).spa(second), "SPA range 4*overlaps SPA range 2"),
         (
             "lost control region",
