@@ -12,10 +12,11 @@ use crate::shootdown::Shootdown;
 use crate::space::{AddressSpace, Environment, MapRequest, Placement};
 use crate::vma::{Backing, VmaFlags};
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Mutex;
 use x86_64::PhysAddr;
 
 pub(crate) const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -66,11 +67,11 @@ impl Machine {
         Machine { environment: Box::leak(Box::new(environment)), shootdowns }
     }
 
-    pub(crate) fn space(&self) -> AddressSpace {
+    pub(crate) fn space(&self) -> Arc<AddressSpace> {
         self.space_at_random(0)
     }
 
-    pub(crate) fn space_at_random(&self, random: u64) -> AddressSpace {
+    pub(crate) fn space_at_random(&self, random: u64) -> Arc<AddressSpace> {
         AddressSpace::new(&[0; 256], self.environment, random).expect("there is memory for a root table")
     }
 
@@ -86,17 +87,26 @@ pub(crate) struct FakeDevice {
     pub(crate) size_bytes: u64,
     pub(crate) alive: AtomicBool,
     pub(crate) flushed_bytes: AtomicU64,
+    pub(crate) mappings: Mutex<Vec<Weak<AddressSpace>>>,
+    this: Weak<FakeDevice>,
 }
 
 impl FakeDevice {
     /// A device of 8 entries.
     pub(crate) fn new(granule: MapSize) -> Arc<FakeDevice> {
-        Arc::new(FakeDevice {
+        FakeDevice::at(1 << 40, granule, 8)
+    }
+
+    /// A device of `entries` entries at physical address `base`, which also names it.
+    pub(crate) fn at(base: u64, granule: MapSize, entries: u64) -> Arc<FakeDevice> {
+        Arc::new_cyclic(|this| FakeDevice {
             granule,
-            base: 1 << 40,
-            size_bytes: granule.bytes() * 8,
+            base,
+            size_bytes: granule.bytes() * entries,
             alive: AtomicBool::new(true),
             flushed_bytes: AtomicU64::new(0),
+            mappings: Mutex::default(),
+            this: this.clone(),
         })
     }
 }
@@ -134,6 +144,24 @@ impl Pager for FakeDevice {
         Ok(install(memory, self.granule))
     }
 
+    fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        if self.alive.load(Ordering::Relaxed) { self.inherit(space) } else { Err(Refusal::Dead) }
+    }
+
+    fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        let device = self.this.upgrade().expect("a vma holds it");
+        self.mappings.lock().expect("no test thread panicked").push(space.clone());
+        Ok(Arc::new(FakeMapping { device, space: space.clone() }))
+    }
+
+    fn key(&self) -> u64 {
+        self.base
+    }
+
+    fn futex_object(&self) -> (u64, u64) {
+        (self.base, 0)
+    }
+
     fn flush(&self, _offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {
         self.flushed_bytes.fetch_add(len_bytes, Ordering::Relaxed);
         Ok(())
@@ -141,6 +169,59 @@ impl Pager for FakeDevice {
 
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         out.write_str("/dev/dax0.0")
+    }
+}
+
+/// One mapping of a device, which forgets it when the vma goes.
+struct FakeMapping {
+    device: Arc<FakeDevice>,
+    space: Weak<AddressSpace>,
+}
+
+impl Drop for FakeMapping {
+    fn drop(&mut self) {
+        let mut mappings = self.device.mappings.lock().expect("no test thread panicked");
+        if let Some(index) = mappings.iter().position(|space| space.ptr_eq(&self.space)) {
+            mappings.swap_remove(index);
+        }
+    }
+}
+
+impl Pager for FakeMapping {
+    fn granule(&self) -> MapSize {
+        self.device.granule()
+    }
+
+    fn check_vma(&self, vma: &VmaRequest) -> Result<(), Refusal> {
+        self.device.check_vma(vma)
+    }
+
+    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
+        self.device.fault(request, install)
+    }
+
+    fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        self.device.attach(space)
+    }
+
+    fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        self.device.inherit(space)
+    }
+
+    fn key(&self) -> u64 {
+        self.device.key()
+    }
+
+    fn futex_object(&self) -> (u64, u64) {
+        self.device.futex_object()
+    }
+
+    fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {
+        self.device.flush(offset_bytes, len_bytes)
+    }
+
+    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.device.write_path(out)
     }
 }
 

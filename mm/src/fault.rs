@@ -212,6 +212,12 @@ fn serve(
         Backing::Private(source) => {
             serve_page(environment, tables, vma, Some(source.as_ref()), address, access, reserve)
         }
+        Backing::Shared(pages) => {
+            let page = address.align_down(PAGE_SIZE);
+            let memory = pages.page(vma.offset_of(page), reserve)?;
+            let flags = environment.leaf_flags(vma.prot);
+            install_page(tables, page, memory, flags, reserve).map(Served::Done)
+        }
     }
 }
 

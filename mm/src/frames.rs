@@ -8,7 +8,7 @@
 //! them 2 MiB at a time. So taking over RAM touches none of it but the metadata, which a hypervisor that hands
 //! out memory at the first touch pays back in milliseconds.
 
-use crate::lock::SpinLock;
+use crate::lock::{Rank, SpinLock};
 use crate::memory_map::MemoryMap;
 use crate::physmap::PhysMap;
 use crate::range::{PAGE_SIZE, PhysRange};
@@ -116,7 +116,7 @@ impl FrameAllocator {
             *slot = (range.start().as_u64() + taken, range.end());
             lists.free_frames += (slot.1 - slot.0) / PAGE_SIZE;
         }
-        let (total, lists) = (lists.free_frames, SpinLock::new(lists));
+        let (total, lists) = (lists.free_frames, SpinLock::new(Rank::Frames, lists));
         Some(FrameAllocator { physmap, covered, metadata: home.start(), total, lists })
     }
 

@@ -7,7 +7,7 @@
 //! number before it. Larger requests are blocks of frames. All but the boot heap is O(1).
 
 use crate::frames::{Frame, FrameAllocator};
-use crate::lock::SpinLock;
+use crate::lock::{Rank, SpinLock};
 use crate::range::PAGE_SIZE;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
@@ -56,7 +56,8 @@ impl KernelHeap {
     /// A heap without memory: every allocation fails.
     pub const fn empty() -> KernelHeap {
         let boot = linked_list_allocator::Heap::empty();
-        KernelHeap { inner: SpinLock::new(Inner { boot, frames: None, partial: [null_mut(); CLASSES] }) }
+        let inner = Inner { boot, frames: None, partial: [null_mut(); CLASSES] };
+        KernelHeap { inner: SpinLock::new(Rank::Heap, inner) }
     }
 
     /// Gives the boot heap its memory; once, before the first allocation.

@@ -6,6 +6,7 @@
 #![no_std]
 extern crate alloc;
 
+pub mod checks;
 mod fault;
 pub mod frames;
 pub mod heap;
@@ -16,6 +17,7 @@ pub mod physmap;
 mod placement;
 pub mod range;
 mod reserve;
+pub mod shared;
 pub mod shootdown;
 pub mod space;
 pub mod tables;

@@ -11,6 +11,8 @@
 //!    passes that on; the space reserves frames and starts the fault over.
 
 use crate::range::{MapSize, PhysRange, VirtRange};
+use crate::space::AddressSpace;
+use alloc::sync::{Arc, Weak};
 use bitflags::bitflags;
 use core::fmt;
 use x86_64::VirtAddr;
@@ -211,6 +213,21 @@ pub trait Pager: Send + Sync {
 
     /// Finds what backs the fault and passes it to `install`, once (module head, step 2).
     fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError>;
+
+    /// A mapping of `space` that comes into being: what the vma keeps, and asks from now on.
+    ///
+    /// The object learns who maps it (`AddressSpace::revoke` follows that up) until the result is dropped. Called
+    /// with the space's lock held exclusively. `Dead`, or `NoMemory`.
+    fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal>;
+
+    /// The same for the copy that fork makes of a vma. A dead object stays dead, which is no error.
+    fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal>;
+
+    /// Names the object: `AddressSpace::revoke` takes it.
+    fn key(&self) -> u64;
+
+    /// The object and its generation, for the futexes in its memory.
+    fn futex_object(&self) -> (u64, u64);
 
     /// Makes stores to `len_bytes` bytes from `offset_bytes` durable (msync, fsync).
     ///

@@ -30,6 +30,7 @@ pub enum Placement {
 }
 
 /// The random parts of a space's layout.
+#[derive(Clone, Copy)]
 pub(crate) struct Layout {
     /// `Anywhere` searches below this first.
     pub(crate) mmap_base: u64,

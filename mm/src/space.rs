@@ -10,7 +10,7 @@
 pub use crate::fault::{Fault, Populated, STACK_LIMIT_BYTES};
 use crate::frames::FrameAllocator;
 use crate::lock::SpaceLock;
-use crate::pager::{Prot, Refusal, Sharing, VmaRequest};
+use crate::pager::{FaultError, Prot, Refusal, Sharing, VmaRequest};
 use crate::placement::Layout;
 pub use crate::placement::{Placement, STACK_AREA_BYTES};
 use crate::range::{MapSize, PAGE_SIZE, USER_END, VirtRange};
@@ -18,7 +18,8 @@ use crate::shootdown::Shootdown;
 use crate::tables::{KernelHalf, PageTables};
 use crate::vma::{Backing, Vma, VmaFlags, VmaSet};
 use crate::walk::Walk;
-use core::sync::atomic::AtomicU64;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use x86_64::structures::paging::PageTableFlags;
 use x86_64::{PhysAddr, VirtAddr};
 
@@ -109,9 +110,32 @@ pub struct MapRequest {
     pub name: &'static str,
 }
 
+/// What `revoke` found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Revoked {
+    /// Vmas of the object.
+    pub mappings: u64,
+    /// Entries that were cleared, by size in the order of [`MapSize::ALL`].
+    pub entries: [u64; 3],
+}
+
+/// A number that no other space or shared memory of this boot has.
+pub(crate) fn new_object_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// One number for an object and its generation, apart from those of [`new_object_id`].
+fn device_futex((object, generation): (u64, u64)) -> u64 {
+    (object.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ generation) | 1 << 63
+}
+
 /// A program's memory. Dropping it frees all of it; no CPU may have its root in CR3 then.
 pub struct AddressSpace {
     pub(crate) environment: &'static Environment,
+    this: Weak<AddressSpace>,
+    id: u64,
+    owner: AtomicU32,
     root: PhysAddr,
     layout: Layout,
     pub(crate) device_entries: [AtomicU64; 3],
@@ -130,12 +154,62 @@ impl AddressSpace {
         kernel_half: &KernelHalf,
         environment: &'static Environment,
         random: u64,
-    ) -> Option<AddressSpace> {
+    ) -> Option<Arc<AddressSpace>> {
+        AddressSpace::with_layout(kernel_half, environment, Layout::new(random))
+    }
+
+    fn with_layout(
+        kernel_half: &KernelHalf,
+        environment: &'static Environment,
+        layout: Layout,
+    ) -> Option<Arc<AddressSpace>> {
         let tables = PageTables::new(kernel_half, environment.frames)?;
-        let (root, layout) = (tables.root(), Layout::new(random));
-        let memory = SpaceLock::new(Memory { tables, vmas: VmaSet::new() });
-        let device_entries = Default::default();
-        Some(AddressSpace { environment, root, layout, device_entries, memory })
+        Some(Arc::new_cyclic(|this| AddressSpace {
+            environment,
+            this: this.clone(),
+            id: new_object_id(),
+            owner: AtomicU32::new(0),
+            root: tables.root(),
+            layout,
+            device_entries: Default::default(),
+            memory: SpaceLock::new(Memory { tables, vmas: VmaSet::new() }),
+        }))
+    }
+
+    /// A copy for a child process. Private memory is shared until one of the two writes; devices and shared
+    /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out. `NoMemory`, or what a
+    /// pager says: this space is as it was then.
+    pub fn fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
+        AddressSpace::with_layout(kernel_half, self.environment, self.layout).ok_or(Refusal::NoMemory)
+    }
+
+    /// Clears all entries of the vmas that show the object `key` ([`Pager::key`]); the vmas stay. When it
+    /// returns no CPU uses one of them any more.
+    pub fn revoke(&self, key: u64) -> Revoked {
+        let _ = key;
+        Revoked::default()
+    }
+
+    /// What names the futex at `address`: an object and the offset in it. Private memory is named by space and
+    /// address.
+    pub fn futex_key(&self, address: VirtAddr) -> Result<(u64, u64), FaultError> {
+        let memory = self.memory.read();
+        let vma = memory.vmas.find(address).ok_or(FaultError::NotMapped)?;
+        Ok(match &vma.backing {
+            Backing::Anonymous | Backing::Private(_) => (self.id, address.as_u64()),
+            Backing::Shared(pages) => (pages.id(), vma.offset_of(address)),
+            Backing::Device(pager) => (device_futex(pager.futex_object()), vma.offset_of(address)),
+        })
+    }
+
+    /// Labels the space with its process, for logs.
+    pub fn set_owner(&self, pid: u32) {
+        self.owner.store(pid, Ordering::Relaxed);
+    }
+
+    /// The label; 0 before there is one.
+    pub fn owner(&self) -> u32 {
+        self.owner.load(Ordering::Relaxed)
     }
 
     /// The root table, for CR3.
@@ -182,8 +256,11 @@ impl AddressSpace {
         }
         let added = memory.vmas.growth(range, 1);
         memory.vmas.prepare(added)?;
+        let backing = match &request.backing {
+            Backing::Device(pager) => Backing::Device(pager.attach(&self.this)?),
+            other => other.clone(),
+        };
         self.remove(&mut memory, range);
-        let backing = request.backing.clone();
         memory.vmas.insert(Vma {
             range,
             offset_bytes,
@@ -228,7 +305,7 @@ impl AddressSpace {
             let part = vma.range.intersection(range).expect("it overlaps");
             // What a file shows in place is the file itself: only a copy is ever writable.
             let borrowed = match vma.backing {
-                Backing::Device(_) => owned,
+                Backing::Device(_) | Backing::Shared(_) => owned,
                 _ => self.environment.read_only_flags(prot),
             };
             let rest = tables.protect(part, owned, borrowed).acknowledge(self.environment.shootdown);

@@ -8,6 +8,7 @@
 
 use crate::pager::{PageSource, Pager, Prot, Refusal, Sharing};
 use crate::range::{MapSize, VirtRange};
+use crate::shared::SharedPages;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
@@ -40,6 +41,8 @@ pub enum Backing {
     Anonymous,
     /// A file, copied page by page when written.
     Private(Arc<dyn PageSource>),
+    /// Zeros until written, and the same bytes for all who map it.
+    Shared(Arc<SharedPages>),
     /// A device, mapped in entries of its granule.
     Device(Arc<dyn Pager>),
 }
@@ -48,7 +51,7 @@ impl Backing {
     /// The size of every entry of a mapping of it.
     pub fn granule(&self) -> MapSize {
         match self {
-            Backing::Anonymous | Backing::Private(_) => MapSize::Size4K,
+            Backing::Anonymous | Backing::Private(_) | Backing::Shared(_) => MapSize::Size4K,
             Backing::Device(pager) => pager.granule(),
         }
     }
@@ -59,6 +62,7 @@ impl fmt::Debug for Backing {
         f.write_str(match self {
             Backing::Anonymous => "Anonymous",
             Backing::Private(_) => "Private",
+            Backing::Shared(_) => "Shared",
             Backing::Device(_) => "Device",
         })
     }

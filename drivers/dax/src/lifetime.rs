@@ -101,6 +101,13 @@ pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Generation(u64);
 
+impl Generation {
+    /// A number that no other generation of this device has.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 const ALIVE: u64 = 1;
 const RETIRED: u64 = 2;
 /// Not alive any more, but a killer still waits for sections that saw it alive.

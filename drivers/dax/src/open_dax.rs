@@ -6,10 +6,11 @@
 use crate::dev_dax::DevDax;
 use crate::lifetime::Generation;
 use crate::rules;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::fmt;
 use mm::pager::{FaultError, FaultRequest, Install, Installed, Pager, Prot, Refusal, VmaRequest};
 use mm::range::MapSize;
+use mm::space::AddressSpace;
 
 /// An open dax device: the pager of its mappings.
 #[derive(Debug)]
@@ -67,6 +68,22 @@ impl Pager for OpenDax {
             self.device.faults().count_installed(align);
         }
         Ok(installed)
+    }
+
+    fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        if self.is_alive() { self.inherit(space) } else { Err(Refusal::Dead) }
+    }
+
+    fn inherit(&self, _space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        Ok(Arc::new(OpenDax { device: self.device.clone(), generation: self.generation }))
+    }
+
+    fn key(&self) -> u64 {
+        u64::from(self.device.device().number())
+    }
+
+    fn futex_object(&self) -> (u64, u64) {
+        (self.key(), self.generation.number())
     }
 
     fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {

@@ -15,7 +15,7 @@ use super::stack::IST;
 use alloc::sync::Arc;
 use core::ops::Range;
 use entry::{KERNEL_BASE, PHYSMAP_BASE};
-use mm::lock::SpinLock;
+use mm::lock::{Rank, SpinLock};
 use mm::memory_map::MemoryMap;
 use mm::range::{MapSize, PhysRange};
 use mm::space::AddressSpace;
@@ -253,7 +253,7 @@ fn whole_pages(range: PhysRange) -> PhysRange {
 static KERNEL_ROOT: Once<PhysAddr> = Once::new();
 
 /// The address space that CR3 holds, kept alive while it does; none before the first program.
-static CURRENT: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(None);
+static CURRENT: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(Rank::RunQueue, None);
 
 /// Loads a program's address space.
 pub fn load_space(space: &Arc<AddressSpace>) {

@@ -13,7 +13,6 @@ use crate::random;
 use crate::task::Task;
 use crate::user_memory::{self, BadAddress};
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
@@ -87,7 +86,7 @@ pub fn load(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Box<Proces
         log::warn!("{path}: wants an executable stack; it gets one that is not");
     }
     let space = AddressSpace::new(&machine.kernel_half, &machine.memory, random::u64());
-    let space = Arc::new(space.ok_or(LoadError::NoMemory)?);
+    let space = space.ok_or(LoadError::NoMemory)?;
     let bias = plan.bias(random_above(IMAGE_BASE, IMAGE_RANDOM_BYTES, MapSize::Size2M));
     plan.map(file, &space, bias)?;
     paging::load_space(&space);

@@ -153,6 +153,8 @@ impl Line<'_> {
         // Writing to a String cannot fail.
         let _ = match &vma.backing {
             Backing::Anonymous => path.write_str(name),
+            // Linux backs it with a file of its own.
+            Backing::Shared(_) => path.write_str("/dev/zero (deleted)"),
             Backing::Private(source) => source.write_path(&mut path),
             Backing::Device(pager) => pager.write_path(&mut path),
         };

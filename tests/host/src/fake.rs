@@ -81,7 +81,7 @@ impl Machine {
     }
 
     /// The space of a new program.
-    pub fn space(self, random: u64) -> AddressSpace {
+    pub fn space(self, random: u64) -> Arc<AddressSpace> {
         AddressSpace::new(&[0; 256], self.0, random).expect("there is memory for a root table")
     }
 
