@@ -2,12 +2,13 @@
 //!
 //! A fault holds the space's lock shared, so any number run at once; they meet at the compare-exchange in
 //! `PageTables::install`. Two rare cases start over with the lock held exclusively: a stack grows, and a
-//! page of a file that is mapped in place is replaced by the program's own copy (clear, shoot down, then map:
-//! no CPU may go on reading the old page while another writes the new one).
+//! page of a file that is mapped in place, or a page that others own too since a fork, is replaced by the
+//! program's own copy (clear, shoot down, then map: no CPU may go on reading the old page while another writes
+//! the new one).
 //!
 //! Device faults reserve, then pin (`pager` module head): the pager pins, so the frames that `install` may
-//! need are reserved before it is asked again. Getting a frame never waits today; when it does, the
-//! reservation drops the lock and the whole fault starts over.
+//! need are reserved before it is asked again. When there is no frame the fault lets go of everything, waits for
+//! frames that are on their way back, and starts over.
 
 use crate::frames::{Frame, FrameAllocator};
 use crate::pager::{Access, FaultError, FaultRequest, Installed, PageSource, Pager, Prot, VmaRequest};
@@ -85,8 +86,22 @@ impl AddressSpace {
         self.fault_general(address, access)
     }
 
+    /// The whole fault, again whenever memory was short and some came back: whatever changed while it
+    /// waited (a device that died, say) it finds out by looking.
     #[inline(never)]
     fn fault_general(&self, address: VirtAddr, access: Access) -> Result<Fault, FaultError> {
+        let frames = self.environment.frames;
+        loop {
+            let began = frames.moment();
+            match self.fault_once(address, access) {
+                Err(FaultError::NoMemory) if frames.wait_for_returning(began) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Returns with no lock and no frame in its hands.
+    fn fault_once(&self, address: VirtAddr, access: Access) -> Result<Fault, FaultError> {
         let mut reserve = Reserve::new(self.environment.frames);
         {
             let memory = self.memory.read();
@@ -118,34 +133,41 @@ impl AddressSpace {
     /// Faults in all of `range` (MAP_POPULATE, MADV_POPULATE_READ and _WRITE) and tells what that wrote. It
     /// stops at the first failure: MAP_POPULATE keeps quiet about it, madvise reports it.
     pub fn populate(&self, range: VirtRange, access: Access) -> (Populated, Result<(), FaultError>) {
-        let mut populated = Populated::default();
-        let result = self.populate_counting(range, access, &mut populated);
-        (populated, result)
+        let (mut address, mut populated) = (range.start(), Populated::default());
+        let frames = self.environment.frames;
+        loop {
+            let began = frames.moment();
+            match self.populate_from(&mut address, range.end(), access, &mut populated) {
+                Err(FaultError::NoMemory) if frames.wait_for_returning(began) => {}
+                result => return (populated, result),
+            }
+        }
     }
 
-    fn populate_counting(
+    /// Moves `address` on as far as it gets; returns with no lock and no frame in its hands.
+    fn populate_from(
         &self,
-        range: VirtRange,
+        address: &mut VirtAddr,
+        end: VirtAddr,
         access: Access,
         populated: &mut Populated,
     ) -> Result<(), FaultError> {
         let mut reserve = Reserve::new(self.environment.frames);
-        let mut address = range.start();
-        while address < range.end() {
+        while *address < end {
             let memory = self.memory.read();
             // All that can be done under one shared lock, in one pass.
-            while address < range.end() {
-                let vma = memory.vmas.find(address).ok_or(FaultError::NotMapped)?;
-                match serve(self.environment, &memory.tables, vma, address, access, &mut reserve)? {
+            while *address < end {
+                let vma = memory.vmas.find(*address).ok_or(FaultError::NotMapped)?;
+                match serve(self.environment, &memory.tables, vma, *address, access, &mut reserve)? {
                     Served::Done(fault) => populated.count(self.counted(fault)),
                     Served::NeedsCopy => break,
                 }
-                address = address.align_down(vma.granule.bytes()) + vma.granule.bytes();
+                *address = address.align_down(vma.granule.bytes()) + vma.granule.bytes();
             }
             drop(memory);
-            if address < range.end() {
-                populated.count(self.fault_exclusive(address, access, &mut reserve)?);
-                address = address.align_down(PAGE_SIZE) + PAGE_SIZE;
+            if *address < end {
+                populated.count(self.fault_exclusive(*address, access, &mut reserve)?);
+                *address = address.align_down(PAGE_SIZE) + PAGE_SIZE;
             }
         }
         Ok(())
@@ -167,11 +189,16 @@ impl AddressSpace {
         if let Served::Done(fault) = serve(self.environment, tables, vma, address, access, reserve)? {
             return Ok(self.counted(fault));
         }
-        // Only a file's page is ever mapped in place.
-        let Backing::Private(source) = &vma.backing else { return Err(FaultError::Bus) };
         let start = address.align_down(PAGE_SIZE);
         let page = VirtRange::new(start.as_u64(), PAGE_SIZE).ok_or(FaultError::NotMapped)?;
-        let frame = own_page(self.environment.frames, Some(source.as_ref()), vma.offset_of(start))?;
+        let frames = self.environment.frames;
+        let frame = match (tables.leaf(start), &vma.backing) {
+            (Some(leaf), _) if leaf.flags.contains(OWNED) => {
+                frames.allocate_copy(leaf.phys).ok_or(FaultError::NoMemory)?
+            }
+            (_, Backing::Private(source)) => own_page(frames, Some(source.as_ref()), vma.offset_of(start))?,
+            _ => return Err(FaultError::Bus),
+        };
         let flags = self.environment.leaf_flags(vma.prot);
         self.unmap(tables, page, page);
         install_owned(tables, start, frame, flags, reserve)
@@ -275,8 +302,15 @@ fn serve_page(
 ) -> Result<Served, FaultError> {
     let page = address.align_down(PAGE_SIZE);
     if let Some(leaf) = tables.leaf(page) {
-        let must_copy = access == Access::Write && !leaf.flags.contains(OWNED);
-        return Ok(if must_copy { Served::NeedsCopy } else { Served::Done(new_page(Installed::Already)) });
+        if access != Access::Write || leaf.flags.contains(PageTableFlags::WRITABLE) {
+            return Ok(Served::Done(new_page(Installed::Already)));
+        }
+        if !leaf.flags.contains(OWNED) || environment.frames.is_shared(leaf.phys) {
+            return Ok(Served::NeedsCopy);
+        }
+        // The other owners are gone. Only a fork of this space could share it anew, and that needs the lock.
+        let flags = environment.leaf_flags(vma.prot) | OWNED;
+        return install_page(tables, page, leaf.phys, flags, reserve).map(Served::Done);
     }
     let offset_bytes = vma.offset_of(page);
     let in_place = match source {

@@ -2,18 +2,30 @@
 //!
 //! A free block is a node of its order's list; the links lie in the block itself. One metadata byte a frame
 //! says whether a free or an allocated block of which order starts there: that finds a free buddy in O(1)
-//! and catches a block that is freed twice. The metadata of a frame that starts no block is 0.
+//! and catches a block that is freed twice. The byte of a frame that starts no block is 0. Frames of programs
+//! also have a count of who shares them (`shares`), frames of page tables a mark (`tags`).
 //!
 //! RAM that was never given out is in no list: only the bounds of such ranges are known, and blocks are cut from
 //! them 2 MiB at a time. So taking over RAM touches none of it but the metadata, which a hypervisor that hands
 //! out memory at the first touch pays back in milliseconds.
+
+mod returning;
+mod shares;
+#[cfg(feature = "checks")]
+mod tags;
 
 use crate::lock::{Rank, SpinLock};
 use crate::memory_map::MemoryMap;
 use crate::physmap::PhysMap;
 use crate::range::{PAGE_SIZE, PhysRange};
 use core::num::NonZeroU64;
+use core::sync::atomic::{AtomicU8, Ordering};
 use x86_64::PhysAddr;
+
+use returning::Returns;
+pub use returning::{Moment, Returning};
+#[cfg(feature = "checks")]
+pub use tags::LiveEntry;
 
 /// The largest order: 2^18 frames, 1 GiB.
 pub const MAX_ORDER: u32 = 18;
@@ -33,6 +45,8 @@ const ORDERS: usize = MAX_ORDER as usize + 1;
 const FREE: u8 = 0x80;
 /// Metadata of the first frame of an allocated block.
 const ALLOCATED: u8 = 0x40;
+/// Added to that where the block is one page table.
+const TABLE: u8 = 0x20;
 
 /// An owned block of `2^order` frames of 4 KiB, aligned to its length.
 ///
@@ -69,10 +83,13 @@ pub struct FrameAllocator {
     physmap: PhysMap,
     /// From the first frame with metadata to behind the last.
     covered: PhysRange,
-    /// Physical address of the metadata, one byte for each frame of `covered`.
-    metadata: PhysAddr,
+    /// Physical address of the marks, one byte for each frame of `covered`.
+    marks: PhysAddr,
+    /// Physical address of the share counts, a `u32` for each of them.
+    counts: PhysAddr,
     total: u64,
     lists: SpinLock<Lists>,
+    returns: Returns,
 }
 
 /// The free blocks of each order, by physical address; 0 ends a list.
@@ -102,13 +119,15 @@ impl FrameAllocator {
         let usable =
             || map.ram().filter_map(|r| PhysRange::from_bounds(r.start().as_u64().max(PAGE_SIZE), r.end()));
         let covered = PhysRange::from_bounds(usable().next()?.start().as_u64(), usable().last()?.end())?;
-        let metadata_bytes = (covered.len_bytes() / PAGE_SIZE).next_multiple_of(PAGE_SIZE);
+        let marks_bytes = (covered.len_bytes() / PAGE_SIZE).next_multiple_of(size_of::<u32>() as u64);
+        let metadata_bytes = (marks_bytes * (1 + size_of::<u32>() as u64)).next_multiple_of(PAGE_SIZE);
         let home = usable().find(|range| range.len_bytes() >= metadata_bytes)?;
 
         // SAFETY:
         // 1. `home` is RAM that the caller handed over and `physmap` maps, and it is long enough.
         // 2. The loop below leaves these pages out, so nobody else gets them.
-        unsafe { physmap.pointer(home.start()).write_bytes(0, metadata_bytes as usize) };
+        // The share counts are not touched: whoever allocates a frame that can be shared sets its count.
+        unsafe { physmap.pointer(home.start()).write_bytes(0, marks_bytes as usize) };
         let mut lists =
             Lists { heads: [0; ORDERS], filled: 0, free_frames: 0, untouched: [(0, 0); MAX_RANGES] };
         for (range, slot) in usable().zip(&mut lists.untouched) {
@@ -117,7 +136,8 @@ impl FrameAllocator {
             lists.free_frames += (slot.1 - slot.0) / PAGE_SIZE;
         }
         let (total, lists) = (lists.free_frames, SpinLock::new(Rank::Frames, lists));
-        Some(FrameAllocator { physmap, covered, metadata: home.start(), total, lists })
+        let (marks, counts, returns) = (home.start(), home.start() + marks_bytes, Returns::new());
+        Some(FrameAllocator { physmap, covered, marks, counts, total, lists, returns })
     }
 
     /// A block of `2^order` frames; it holds whatever was there. `None` when no block is large enough.
@@ -142,7 +162,40 @@ impl FrameAllocator {
     /// One frame for a program's page or page table: none when only [`KERNEL_RESERVE`] is left, so that a program
     /// that eats memory cannot starve the kernel that has to end it.
     pub fn allocate_for_program(&self) -> Option<Frame> {
-        if self.free_frames() <= KERNEL_RESERVE { None } else { self.allocate(0) }
+        if self.free_frames() <= KERNEL_RESERVE || self.returns.inject_failure() {
+            return None;
+        }
+        let frame = self.allocate(0)?;
+        self.count(frame.address()).store(0, Ordering::Relaxed);
+        Some(frame)
+    }
+
+    /// One frame of zeros for a page table, as [`FrameAllocator::allocate_for_program`].
+    pub fn allocate_table(&self) -> Option<Frame> {
+        let mut frame = self.allocate_for_program()?;
+        self.bytes_mut(&mut frame).fill(0);
+        // Not before it is zero: what is marked is searched for entries.
+        self.set_mark(frame.address().as_u64(), ALLOCATED | TABLE);
+        Some(frame)
+    }
+
+    /// A frame with a copy of the page at `address`, as [`FrameAllocator::allocate_for_program`].
+    ///
+    /// # Panics
+    /// When `address` is no page of RAM that is in use.
+    pub(crate) fn allocate_copy(&self, address: PhysAddr) -> Option<Frame> {
+        let mut frame = self.allocate_for_program()?;
+        let mark = self.mark(address.as_u64());
+        assert!(mark == Some(ALLOCATED), "{address:#x} is no page of a program");
+        let page = self.bytes_mut(&mut frame);
+        // SAFETY:
+        // 1. The page is one allocated frame, which the window maps; the new frame is another one.
+        // 2. Programs may write to it meanwhile: it is only read as raw words, and what they race for is theirs.
+        unsafe {
+            let from = self.physmap.pointer(address).cast::<u64>();
+            page.as_mut_ptr().cast::<u64>().copy_from_nonoverlapping(from, page.len() / 8);
+        }
+        Some(frame)
     }
 
     /// One frame of zeros.
@@ -159,7 +212,8 @@ impl FrameAllocator {
     pub fn free(&self, frame: Frame) {
         let (address, order) = (frame.address().as_u64(), frame.order());
         let mut lists = self.lists.lock();
-        assert!(self.mark(address) == Some(ALLOCATED | order as u8), "frame {address:#x} was freed twice");
+        let mark = self.mark(address).map(|mark| mark & !TABLE);
+        assert!(mark == Some(ALLOCATED | order as u8), "frame {address:#x} was freed twice");
         lists.free_frames += 1 << order;
         self.set_mark(address, 0);
         self.join(&mut lists, address, order);
@@ -278,22 +332,26 @@ impl FrameAllocator {
 
     /// The metadata byte of a frame; `None` outside the covered range.
     fn mark(&self, address: u64) -> Option<u8> {
-        // SAFETY: `mark_pointer` gives a byte of the metadata; the lists' lock is held.
-        self.mark_pointer(address).map(|byte| unsafe { byte.read() })
+        self.mark_byte(address).map(|byte| byte.load(Ordering::Relaxed))
     }
 
     fn set_mark(&self, address: u64, mark: u8) {
-        let byte = self.mark_pointer(address).expect("blocks lie in the covered range");
-        // SAFETY: as in `mark`.
-        unsafe { byte.write(mark) };
+        let byte = self.mark_byte(address).expect("blocks lie in the covered range");
+        byte.store(mark, Ordering::Relaxed);
     }
 
-    fn mark_pointer(&self, address: u64) -> Option<*mut u8> {
+    fn mark_byte(&self, address: u64) -> Option<&AtomicU8> {
+        let mark = self.physmap.pointer(self.marks + self.index(address)?).cast::<AtomicU8>();
+        // SAFETY: `new` set this RAM aside and zeroed it: a byte for each index. All access is atomic.
+        Some(unsafe { &*mark })
+    }
+
+    /// Which frame of the covered range `address` is in.
+    fn index(&self, address: u64) -> Option<u64> {
         if address >= self.covered.end() {
             return None;
         }
-        let index = address.checked_sub(self.covered.start().as_u64())? / PAGE_SIZE;
-        Some(self.physmap.pointer(self.metadata + index))
+        Some(address.checked_sub(self.covered.start().as_u64())? / PAGE_SIZE)
     }
 }
 

@@ -23,8 +23,7 @@ impl<'a> Reserve<'a> {
     #[must_use]
     pub fn fill(&mut self, count: usize) -> bool {
         while self.count < count.min(MAX_MISSING) {
-            let Some(mut frame) = self.frames.allocate_for_program() else { return false };
-            self.frames.bytes_mut(&mut frame).fill(0);
+            let Some(frame) = self.frames.allocate_table() else { return false };
             self.put(frame);
         }
         true

@@ -34,20 +34,22 @@ impl<'a> Flush<'a> {
         Flush { tables, range, changed: false, rest: None, held: [const { None }; BATCH], count: 0 }
     }
 
-    /// Waits for the shootdown, then frees the frames. What it returns is the part of the range that is
+    /// Waits for the shootdown, then gives up the frames. What it returns is the part of the range that is
     /// still to be unmapped, because the token was full.
     #[must_use = "the rest is still to be unmapped"]
     pub fn acknowledge(self, shootdown: &dyn Shootdown) -> Option<VirtRange> {
+        let frames = self.tables.frames();
+        let _returning = (self.count > 0).then(|| frames.returning());
         if self.changed {
             shootdown.flush(self.tables.root(), self.range);
         }
         self.skip()
     }
 
-    /// Frees the frames without a shootdown, for tables that no CPU has loaded.
+    /// Gives up the frames without a shootdown, for tables that no CPU has loaded.
     pub(crate) fn skip(mut self) -> Option<VirtRange> {
         for frame in self.held.iter_mut().take(self.count).filter_map(Option::take) {
-            self.tables.frames().free(frame);
+            self.tables.frames().release(frame);
         }
         self.rest
     }

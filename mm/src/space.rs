@@ -4,8 +4,12 @@
 //!
 //! 1. every check, so that a refusal leaves everything as it was;
 //! 2. room in the vma set, the last thing that can fail;
-//! 3. vmas, then entries, then the shootdown, then frames: the lock is held until the shootdown is
-//!    acknowledged (`shootdown::Flush`), else another thread could map an address that a TLB still knows.
+//! 3. entries, then the shootdown, then frames, then vmas: the lock is held until the shootdown is
+//!    acknowledged (`shootdown::Flush`), else another thread could map an address that a TLB still knows. The
+//!    vmas are dropped last: with one goes the device's knowledge of who maps it, or shared memory itself.
+//!
+//! Two spaces are locked at once by fork only: the parent, then the child that nobody else has yet. What holds
+//! the lock long: unmapping and forking much memory (a page at a time), mprotect of it.
 
 pub use crate::fault::{Fault, Populated, STACK_LIMIT_BYTES};
 use crate::frames::FrameAllocator;
@@ -180,14 +184,61 @@ impl AddressSpace {
     /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out. `NoMemory`, or what a
     /// pager says: this space is as it was then.
     pub fn fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
-        AddressSpace::with_layout(kernel_half, self.environment, self.layout).ok_or(Refusal::NoMemory)
+        loop {
+            let began = self.environment.frames.moment();
+            if let Some(child) = self.try_fork(kernel_half)? {
+                return Ok(child);
+            }
+            if !self.environment.frames.wait_for_returning(began) {
+                return Err(Refusal::NoMemory);
+            }
+        }
+    }
+
+    /// `None` when frames ran out: some may be on their way back.
+    fn try_fork(&self, kernel_half: &KernelHalf) -> Result<Option<Arc<AddressSpace>>, Refusal> {
+        let Some(child) = AddressSpace::with_layout(kernel_half, self.environment, self.layout) else {
+            return Ok(None);
+        };
+        let mut memory = self.memory.write();
+        let Memory { tables, vmas } = &mut *memory;
+        // Devices learn of the child before it is complete; who wants to revoke waits for this guard.
+        let mut copy = child.memory.write();
+        let inherited = || vmas.iter().filter(|vma| !vma.flags.contains(VmaFlags::DONT_FORK));
+        copy.vmas.prepare(inherited().count())?;
+        for vma in inherited() {
+            let mut vma = vma.clone();
+            if let Backing::Device(pager) = &vma.backing {
+                vma.backing = Backing::Device(pager.inherit(&child.this)?);
+            }
+            copy.vmas.insert(vma);
+        }
+        let private = inherited()
+            .filter(|vma| matches!(vma.backing, Backing::Anonymous | Backing::Private(_)))
+            .map(|vma| vma.range);
+        let (flush, complete) = tables.share(private, &mut copy.tables);
+        let rest = flush.acknowledge(self.environment.shootdown);
+        debug_assert!(rest.is_none(), "sharing frees nothing");
+        drop(copy);
+        Ok(complete.then_some(child))
     }
 
     /// Clears all entries of the vmas that show the object `key` ([`Pager::key`]); the vmas stay. When it
     /// returns no CPU uses one of them any more.
     pub fn revoke(&self, key: u64) -> Revoked {
-        let _ = key;
-        Revoked::default()
+        let mut revoked = Revoked::default();
+        let mut memory = self.memory.write();
+        let Memory { tables, vmas } = &mut *memory;
+        for vma in
+            vmas.iter().filter(|vma| matches!(&vma.backing, Backing::Device(pager) if pager.key() == key))
+        {
+            let (flush, cleared) = tables.revoke(vma.range, vma.granule);
+            let rest = flush.acknowledge(self.environment.shootdown);
+            debug_assert!(rest.is_none(), "what a device shows is nobody's to free");
+            revoked.mappings += 1;
+            revoked.entries[vma.granule as usize] += cleared;
+        }
+        revoked
     }
 
     /// What names the futex at `address`: an object and the offset in it. Private memory is named by space and
@@ -400,8 +451,8 @@ impl AddressSpace {
     fn remove(&self, memory: &mut Memory, range: VirtRange) {
         let Memory { tables, vmas } = memory;
         if vmas.overlapping(range).next().is_some() {
-            vmas.remove(range);
             self.unmap(tables, range, vmas.hole_around(range));
+            vmas.remove(range);
         }
     }
 

@@ -12,12 +12,13 @@
 //! 4. A table is unlinked when no vma needs it: the caller passes the hole in which nothing is mapped any
 //!    more, so no table is ever searched for entries. Hence an empty table never blocks a huge leaf.
 //!
-//! A leaf whose frame belongs to the space carries [`OWNED`]. Where the program may not touch an owned page
+//! A leaf whose frame belongs to the space carries [`OWNED`]. After a fork several spaces own it
+//! (`frames::shares`) and none may write: only a fault makes such a leaf writable. Where the program may not touch an owned page
 //! at all (PROT_NONE), its leaf is parked: not present, frame and OWNED bit kept.
 
 use crate::frames::{Frame, FrameAllocator};
 use crate::pager::Installed;
-use crate::range::{MapSize, VirtRange};
+use crate::range::{MapSize, PAGE_SIZE, VirtRange};
 pub use crate::reserve::{MAX_MISSING, Reserve};
 use crate::shootdown::Flush;
 use crate::walk::{ADDRESS_BITS, decode_leaf, entry_shift, leaf_level, table_index};
@@ -41,6 +42,12 @@ const GRANTS: u64 = PageTableFlags::WRITABLE.bits()
     | PageTableFlags::USER_ACCESSIBLE.bits()
     | PageTableFlags::ACCESSED.bits()
     | PageTableFlags::DIRTY.bits();
+/// What a leaf that several spaces own lacks.
+const WRITES: PageTableFlags = PageTableFlags::WRITABLE.union(PageTableFlags::DIRTY);
+const LOWER_HALF: VirtRange = match VirtRange::from_bounds(0, crate::range::USER_END) {
+    Some(range) => range,
+    None => unreachable!(),
+};
 const NO_EXECUTE: u64 = PageTableFlags::NO_EXECUTE.bits();
 
 /// A tree of page tables with its own lower half. Dropping it frees that half, owned pages included: no CPU
@@ -53,7 +60,7 @@ pub struct PageTables {
 impl PageTables {
     /// A root table with an empty lower half; `None` when memory is out.
     pub fn new(kernel_half: &KernelHalf, frames: &'static FrameAllocator) -> Option<PageTables> {
-        let tables = PageTables { root: frames.allocate_zeroed()?.address(), frames };
+        let tables = PageTables { root: frames.allocate_table()?.address(), frames };
         for (index, entry) in (256..).zip(kernel_half) {
             tables.entry(tables.root, index).store(*entry, Ordering::Relaxed);
         }
@@ -169,7 +176,13 @@ impl PageTables {
         self.for_each_entry(range, &mut |entry, _, level| {
             let old = entry.load(Ordering::Relaxed);
             let is_owned = old & OWNED.bits() != 0;
-            let flags = if is_owned { owned | OWNED } else { borrowed };
+            let flags = match is_owned {
+                true if self.frames.is_shared(PhysAddr::new_truncate(old & ADDRESS_BITS)) => {
+                    (owned | OWNED) - WRITES
+                }
+                true => owned | OWNED,
+                false => borrowed,
+            };
             let kept = old & ADDRESS_BITS | if level > 1 { HUGE } else { 0 };
             let new = match flags.contains(PageTableFlags::PRESENT) {
                 true => kept | flags.bits(),
@@ -183,6 +196,80 @@ impl PageTables {
         let mut flush = Flush::new(self, range);
         flush.set_changed(changed);
         flush
+    }
+
+    /// Clears every leaf of `size` in `range`, where all leaves have that size and none is owned, and tells how
+    /// many there were. The tables stay.
+    pub(crate) fn revoke(&mut self, range: VirtRange, size: MapSize) -> (Flush<'_>, u64) {
+        let mut cleared = 0;
+        self.visit_leaf_tables(self.root, 4, 0, range, leaf_level(size), &mut |entries| {
+            // In eights, so that it is unrolled: a load, a count and a store for each entry.
+            let (eights, rest) = entries.as_chunks::<8>();
+            for eight in eights {
+                eight.iter().for_each(|entry| cleared += clear_leaf(entry));
+            }
+            rest.iter().for_each(|entry| cleared += clear_leaf(entry));
+        });
+        let mut flush = Flush::new(self, range);
+        flush.set_changed(cleared > 0);
+        (flush, cleared)
+    }
+
+    /// Lets `child`, which nobody else can reach yet, own what is owned in `ranges` as well: neither may write
+    /// from now on. False when memory ran out half way; then `child` owns a part.
+    ///
+    /// The shootdown is one for all the ranges.
+    pub(crate) fn share(
+        &mut self,
+        ranges: impl Iterator<Item = VirtRange>,
+        child: &mut PageTables,
+    ) -> (Flush<'_>, bool) {
+        let (mut first, mut behind) = (u64::MAX, 0);
+        let mut target = None;
+        let mut complete = true;
+        for range in ranges {
+            self.for_each_entry(range, &mut |entry, address, _| {
+                let old = entry.load(Ordering::Relaxed);
+                let window = address >> entry_shift(2);
+                if old & OWNED.bits() == 0 || !complete {
+                    return;
+                }
+                let table = match target {
+                    Some((known, table)) if known == window => table,
+                    _ => match child.leaf_table(VirtAddr::new_truncate(address)) {
+                        Some(table) => table,
+                        None => return complete = false,
+                    },
+                };
+                target = Some((window, table));
+                let shared = old & !WRITES.bits();
+                self.frames.share(PhysAddr::new_truncate(old & ADDRESS_BITS));
+                child.entry(table, address >> 12).store(shared, Ordering::Relaxed);
+                if shared != old {
+                    entry.store(shared, Ordering::Release);
+                    (first, behind) = (first.min(address), address + PAGE_SIZE);
+                }
+            });
+        }
+        let changed = VirtRange::from_bounds(first, behind);
+        let mut flush = Flush::new(self, changed.unwrap_or(LOWER_HALF));
+        flush.set_changed(changed.is_some());
+        (flush, complete)
+    }
+
+    /// The table of 4 KiB leaves for `address`, made now where it is missing; `None` when memory is out.
+    fn leaf_table(&mut self, address: VirtAddr) -> Option<PhysAddr> {
+        let mut table = self.root;
+        for level in [4, 3, 2] {
+            let entry = self.entry(table, table_index(address, level));
+            let mut value = entry.load(Ordering::Relaxed);
+            if value == 0 {
+                value = self.frames.allocate_table()?.address().as_u64() | TABLE;
+                entry.store(value, Ordering::Relaxed);
+            }
+            table = PhysAddr::new_truncate(value & ADDRESS_BITS);
+        }
+        Some(table)
     }
 
     /// What the CPU would see on its way to `address`.
@@ -247,24 +334,50 @@ impl PageTables {
         }
     }
 
+    /// Calls `visit` with the entries in `range` of each table at `leaf_level`.
+    fn visit_leaf_tables(
+        &self,
+        table: PhysAddr,
+        level: u32,
+        base: u64,
+        range: VirtRange,
+        leaf_level: u32,
+        visit: &mut dyn FnMut(&[AtomicU64]),
+    ) {
+        if level == leaf_level {
+            let (first, last) = bounds(level, base, range);
+            return visit(&self.table(table)[first as usize..=last as usize]);
+        }
+        for (index, address) in entries(level, base, range) {
+            if let Child::Table(child) = child(self.entry(table, index).load(Ordering::Acquire), level) {
+                self.visit_leaf_tables(child, level - 1, address, range, leaf_level, visit);
+            }
+        }
+    }
+
     #[inline]
     pub(crate) fn entry(&self, table: PhysAddr, index: u64) -> &AtomicU64 {
-        let pointer = self.frames.physmap().pointer(table).cast::<AtomicU64>();
-        // SAFETY:
-        // 1. `table` is the root or the address in a present table entry: a frame of this tree, mapped by the
-        //    window. Tables are only unlinked by `&mut self`, and freed after that.
-        // 2. `index & 511` stays inside the 4 KiB frame. All access is atomic.
-        unsafe { &*pointer.add((index & 511) as usize) }
+        &self.table(table)[(index & 511) as usize]
+    }
+
+    #[inline]
+    fn table(&self, table: PhysAddr) -> &[AtomicU64; 512] {
+        let pointer = self.frames.physmap().pointer(table).cast();
+        // SAFETY: `table` is the root or the address in a present table entry: a frame of this tree, mapped by the
+        // window. Tables are only unlinked by `&mut self`, and freed after that. All access is atomic.
+        unsafe { &*pointer }
     }
 }
 
 impl Drop for PageTables {
     fn drop(&mut self) {
-        let lower_half = VirtRange::from_bounds(0, crate::range::USER_END).expect("it is not empty");
+        let frames = self.frames;
+        let _returning = frames.returning();
         // No CPU has these tables loaded, so nothing has to be shot down.
-        let mut rest = Some(lower_half);
+        let mut rest = Some(LOWER_HALF);
         while let Some(range) = rest {
-            rest = self.unmap(range, lower_half).skip();
+            let _batch = frames.returning();
+            rest = self.unmap(range, LOWER_HALF).skip();
         }
         // SAFETY: `new` allocated the root with order 0 and gave up its token; nobody uses it any more.
         self.frames.free(unsafe { Frame::from_address(self.root, 0) });
@@ -332,10 +445,24 @@ fn child(entry: u64, level: u32) -> Child {
 
 /// The entries of a table at `level`, spanning from `base`, that `range` touches: index and first address.
 fn entries(level: u32, base: u64, range: VirtRange) -> impl Iterator<Item = (u64, u64)> {
+    let (first, last) = bounds(level, base, range);
+    (first..=last).map(move |index| (index, base + (index << entry_shift(level))))
+}
+
+/// The first and the last entry of a table at `level`, spanning from `base`, that `range` touches.
+fn bounds(level: u32, base: u64, range: VirtRange) -> (u64, u64) {
     let shift = entry_shift(level);
     let first = range.start().as_u64().saturating_sub(base) >> shift;
     let last = ((range.end().as_u64() - 1).saturating_sub(base) >> shift).min(511);
-    (first..=last).map(move |index| (index, base + (index << shift)))
+    (first, last)
+}
+
+/// Clears an entry of a device with the space held exclusively; 1 when there was one.
+#[inline]
+fn clear_leaf(entry: &AtomicU64) -> u64 {
+    let was = entry.load(Ordering::Relaxed);
+    entry.store(0, Ordering::Release);
+    u64::from(was != 0)
 }
 
 /// Does `hole` cover all that a program can map through the entry at `address` of a table at `level`?

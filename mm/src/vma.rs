@@ -182,10 +182,14 @@ impl VmaSet {
         self.vmas.get(self.first_behind(address).checked_sub(1)?)
     }
 
-    /// The widest range around `range`, in which nothing is mapped, that holds no other vma.
+    /// The widest range around `range` in which nothing is mapped once `range` is unmapped.
     pub fn hole_around(&self, range: VirtRange) -> VirtRange {
-        let floor = self.below(range.start()).map_or(VirtAddr::zero(), |vma| vma.range.end());
-        let ceiling = self.at_or_above(range.start()).map(|vma| vma.range.start());
+        let (start, end) = (range.start(), range.end());
+        let floor = match self.at_or_above(start) {
+            Some(vma) if vma.range.start() < start => start,
+            _ => self.below(start).map_or(VirtAddr::zero(), |vma| vma.range.end()),
+        };
+        let ceiling = self.at_or_above(end).map(|vma| vma.range.start().max(end));
         between(floor, ceiling.unwrap_or(VirtAddr::new_truncate(crate::range::USER_END)))
     }
 

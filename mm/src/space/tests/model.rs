@@ -270,12 +270,8 @@ impl Model {
 }
 
 fn run(machine: &Machine, unit: MapSize, big: MapSize, steps: Vec<Step>) {
-    let device_of = |granule| {
-        let mut device = Arc::into_inner(FakeDevice::new(granule)).expect("it is the only one");
-        device.size_bytes = u64::MAX / 2;
-        Arc::new(device)
-    };
-    let devices = [device_of(unit), device_of(big)];
+    // Larger than any offset.
+    let devices = [unit, big].map(|granule| FakeDevice::at(1 << 40, granule, 1 << 12));
     let before = machine.free_frames();
     let space = machine.space();
     let mut model = Model { units: vec![None; UNITS], bytes: unit.bytes() };
