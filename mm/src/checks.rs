@@ -42,7 +42,7 @@ pub fn unpinned() {}
 #[inline(always)]
 pub fn set_cpu(_cpu: fn() -> usize) {}
 
-/// Stops all checks: for whoever panics, whose message takes locks that it would not take else.
+/// Stops the checks of this CPU: for whoever panics, whose message takes locks that it would not take else.
 #[cfg(not(feature = "checks"))]
 #[inline(always)]
 pub fn stop() {}
@@ -59,6 +59,7 @@ mod on {
 
     /// What one CPU holds; only that CPU writes here.
     struct Books {
+        stopped: AtomicBool,
         pins: AtomicU32,
         pinned_at: AtomicPtr<Location<'static>>,
         locks: [AtomicU32; RANKS],
@@ -67,6 +68,7 @@ mod on {
 
     static BOOKS: [Books; CPUS] = [const {
         Books {
+            stopped: AtomicBool::new(false),
             pins: AtomicU32::new(0),
             pinned_at: AtomicPtr::new(null_mut()),
             locks: [const { AtomicU32::new(0) }; RANKS],
@@ -74,22 +76,23 @@ mod on {
         }
     }; CPUS];
     static CPU: spin::Once<fn() -> usize> = spin::Once::new();
-    static STOPPED: AtomicBool = AtomicBool::new(false);
 
     /// Names the function that tells which CPU this is; only the first call counts. It takes no lock.
     pub fn set_cpu(cpu: fn() -> usize) {
         CPU.call_once(|| cpu);
     }
 
-    /// Stops all checks: for whoever panics, whose message takes locks that it would not take else.
+    /// Stops the checks of this CPU: for whoever panics, whose message takes locks that it would not take else.
     pub fn stop() {
-        STOPPED.store(true, Relaxed);
+        if let Some((_, books)) = books() {
+            books.stopped.store(true, Relaxed);
+        }
     }
 
     fn books() -> Option<(usize, &'static Books)> {
         let cpu = CPU.get()?();
-        let books = BOOKS.get(cpu)?;
-        if STOPPED.load(Relaxed) { None } else { Some((cpu, books)) }
+        let books = BOOKS.get(cpu).filter(|books| !books.stopped.load(Relaxed))?;
+        Some((cpu, books))
     }
 
     impl Books {

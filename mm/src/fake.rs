@@ -4,6 +4,7 @@
 //! test makes one and reuses it.
 
 use crate::frames::FrameAllocator;
+use crate::lock::{Parking, set_parking};
 use crate::memory_map::MemoryMap;
 use crate::pager::*;
 use crate::physmap::PhysMap;
@@ -16,7 +17,8 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 use x86_64::PhysAddr;
 
 pub(crate) const RW: Prot = Prot::READ.union(Prot::WRITE);
@@ -42,6 +44,28 @@ pub(crate) fn frames_of(bytes: u64, entries: &[(u64, u64, u32)]) -> FrameAllocat
     }
 }
 
+/// Lets the threads of tests sleep; a sleep of half a minute is a lost wake-up.
+pub(crate) fn park_threads() {
+    struct Threads(Mutex<()>, Condvar);
+    impl Parking for Threads {
+        fn park(&self, _key: usize, still: &dyn Fn() -> bool) {
+            let guard = self.0.lock().expect("nobody panics with it");
+            if still() {
+                let (_guard, result) =
+                    self.1.wait_timeout(guard, Duration::from_secs(30)).expect("nobody panics with it");
+                assert!(!result.timed_out(), "a wake-up was lost");
+            }
+        }
+
+        fn unpark(&self, _key: usize) {
+            let _guard = self.0.lock().expect("nobody panics with it");
+            self.1.notify_all();
+        }
+    }
+    static THREADS: Threads = Threads(Mutex::new(()), Condvar::new());
+    set_parking(&THREADS);
+}
+
 /// Counts the shootdowns.
 #[derive(Default)]
 pub(crate) struct CountedShootdowns(pub(crate) AtomicU64);
@@ -61,9 +85,14 @@ pub(crate) struct Machine {
 impl Machine {
     pub(crate) fn new(bytes: u64) -> Machine {
         let shootdowns = Box::leak(Box::<CountedShootdowns>::default());
+        Machine { shootdowns, ..Machine::with_shootdown(bytes, shootdowns) }
+    }
+
+    /// The same, where somebody else is asked to flush: nothing is counted.
+    pub(crate) fn with_shootdown(bytes: u64, shootdown: &'static dyn Shootdown) -> Machine {
         let frames = Box::leak(Box::new(frames(bytes)));
-        let environment =
-            Environment { frames, shootdown: shootdowns, no_execute: true, gigabyte_pages: true };
+        let environment = Environment { frames, shootdown, no_execute: true, gigabyte_pages: true };
+        let shootdowns = Box::leak(Box::<CountedShootdowns>::default());
         Machine { environment: Box::leak(Box::new(environment)), shootdowns }
     }
 

@@ -185,11 +185,12 @@ impl AddressSpace {
     /// pager says: this space is as it was then.
     pub fn fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
         loop {
-            let began = self.environment.frames.moment();
             if let Some(child) = self.try_fork(kernel_half)? {
                 return Ok(child);
             }
-            if !self.environment.frames.wait_for_returning(began) {
+            // From now, not from before: what came back with half a child is no reason to try again.
+            let frames = self.environment.frames;
+            if !frames.wait_for_returning(frames.moment()) {
                 return Err(Refusal::NoMemory);
             }
         }

@@ -1,6 +1,6 @@
 //! Which frames are page tables: the proof that a removed device's memory is mapped nowhere.
 
-use super::{ALLOCATED, FREE, FrameAllocator, TABLE};
+use super::{ALLOCATED, FrameAllocator, TABLE};
 use crate::range::{PAGE_SIZE, PhysRange};
 use crate::walk::ADDRESS_BITS;
 use core::sync::atomic::{AtomicU64, Ordering};

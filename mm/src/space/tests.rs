@@ -607,4 +607,8 @@ fn faults_beside_mapping_and_unmapping_lose_no_frame() {
     assert_eq!(machine.free_frames(), before);
 }
 
+mod fork;
+#[cfg(feature = "checks")]
+mod injection;
 mod model;
+mod threads;
