@@ -19,7 +19,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use dax::{DaxError, MediaAccess, RegionConfig, RegionKind, Registry};
+use dax::{DaxError, DeviceRequest, MediaAccess, Placement, RegionConfig, RegionKind, Registry};
 use entry::PHYSMAP_BASE;
 use mm::frames::FrameAllocator;
 use mm::memory_map::{ClaimError, MemoryMap};
@@ -178,7 +178,8 @@ fn take_region(
         flush: Arc::new(PmemFlush::new(hints(region, nfit, machinery))),
     };
     let dax_region = registry.add_region(config).map_err(NoDevice::Dax)?;
-    let device = registry.create_device(&dax_region, dax_region.range(), align).map_err(NoDevice::Dax)?;
+    let request = DeviceRequest { placement: Placement::Ranges(&[dax_region.range()]), align };
+    let device = registry.create_device(&dax_region, request).map_err(NoDevice::Dax)?;
     device.enable().map_err(NoDevice::Dax)?;
     log::info!(
         "dax: {} {} align {} size {:#x} ({} MiB)",

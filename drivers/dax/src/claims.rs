@@ -68,6 +68,11 @@ impl Claims {
         held
     }
 
+    /// Takes back all that `holder` has.
+    pub fn release_all(&mut self, holder: Holder) {
+        self.by_start.retain(|_, (_, of)| *of != holder);
+    }
+
     /// All claims, lowest address first.
     pub fn iter(&self) -> impl Iterator<Item = (PhysRange, Holder)> + '_ {
         self.by_start.values().copied()

@@ -1,91 +1,145 @@
 //! A device-dax device: memory of a region that programs map in entries of one size.
 //!
 //! Its size, place and alignment never change: a device that is resized is a new `DevDax` over the same
-//! number, so a fault reads them without a lock, and an old descriptor keeps reading the old ones (it can
-//! use neither: its generation is dead).
+//! name and number, so a fault reads them without a lock, and an old descriptor keeps reading the old ones
+//! (it can use neither: its generation is dead).
+//!
+//! A device goes in this order, whose steps the kernel takes one by one:
+//!
+//! 1. [`DevDax::kill`]: opens, mmaps and faults are refused from now on; those under way have ended;
+//! 2. [`DevDax::take_mappings`] until [`DevDax::mapping_count`] is 0: the caller unmaps the device from each
+//!    space and waits for the shootdown, holding no lock of this crate;
+//! 3. that is a disabled device, which may be enabled again. `Registry::destroy_device`, `resize` and the like
+//!    come after that and refuse before; they end direct access, too, and give ranges back.
 
-use crate::device::{DaxDevice, DaxOperations};
+use crate::device::{DaxDevice, DaxOperations, Unsupported};
+use crate::devices::Lease;
 use crate::error::DaxError;
-use crate::lifetime::Generation;
-use crate::name::DeviceName;
+use crate::lifetime::{Epoch, Generation, Lifetime, LifetimeError};
+use crate::mappings::{InUse, Mappings, TakenMappings};
+use crate::name::{DaxName, DeviceName};
 use crate::open_dax::OpenDax;
 use crate::ranges::{DevRange, DevRanges};
-use crate::region::{DaxRegion, MediaAccess};
-use crate::stats::FaultCounts;
+use crate::region::{DaxRegion, MediaAccess, Scrub};
 use alloc::sync::Arc;
-use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 use mm::pager::{Prot, Refusal};
 use mm::range::{MapSize, PhysRange};
 
-/// A device that programs map: `dax0.0`.
-pub struct DevDax {
+/// A device that programs map: `dax0.0`. It is a dax device whose operations are those of its region's memory.
+pub type DevDax = DaxDevice<DeviceDax>;
+
+/// What device-dax adds to a dax device.
+pub struct DeviceDax {
+    /// The life of descriptors and mappings.
+    service: Lifetime,
+    region: Arc<DaxRegion>,
+    ranges: DevRanges,
+    /// Faults that wrote an entry. Relaxed: it is exact, and orders nothing.
+    installed: AtomicU64,
+    mappings: Mappings,
+    id: u32,
     align: MapSize,
-    memory: Arc<RegionMemory>,
-    device: Arc<DaxDevice>,
-    faults: FaultCounts,
 }
 
-/// Ranges of a region, as the operations of a dax device.
-pub(crate) struct RegionMemory {
-    pub(crate) region: Arc<DaxRegion>,
-    pub(crate) ranges: DevRanges,
-}
+// A million devices must fit into 256 bytes each, and the kernel's heap has blocks of powers of two: with the
+// counts of its `Arc` a device is one of 128. (Checks make locks larger.)
+#[cfg(all(target_pointer_width = "64", not(feature = "checks")))]
+const _: () = assert!(size_of::<DevDax>() <= 112);
 
-impl DaxOperations for RegionMemory {
-    fn direct_access(&self, page: u64, pages: u64) -> Option<PhysRange> {
-        self.ranges.pages_to_phys(page, pages)
+impl DaxOperations for DeviceDax {
+    fn name(&self) -> DaxName {
+        DeviceName { region: self.region.id(), id: self.id }.into()
     }
 
-    fn flush(&self, offset_bytes: u64, len_bytes: u64) {
+    fn direct_access(&self, page: u64, pages: u64) -> Result<Option<PhysRange>, Unsupported> {
+        Ok(self.ranges.pages_to_phys(page, pages))
+    }
+
+    fn zero_page(&self, page_range: PhysRange) -> Result<(), Unsupported> {
+        self.region.media_flush().zero_page(page_range)
+    }
+
+    fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Unsupported> {
         for piece in self.ranges.pieces(offset_bytes, len_bytes) {
             self.region.media_flush().flush(piece);
+        }
+        Ok(())
+    }
+
+    fn detach(&self, epoch: &dyn Epoch) {
+        // Somebody else's kill is waited for as well as our own.
+        while let Err(LifetimeError::Dying) = self.service.kill(epoch) {
+            epoch.relax();
         }
     }
 }
 
 impl DevDax {
-    pub(crate) fn new(align: MapSize, memory: Arc<RegionMemory>, device: Arc<DaxDevice>) -> DevDax {
-        DevDax { align, memory, device, faults: FaultCounts::default() }
+    /// Dead, with nothing mapped.
+    pub(crate) fn over(
+        lease: Lease,
+        region: Arc<DaxRegion>,
+        id: u32,
+        ranges: DevRanges,
+        align: MapSize,
+    ) -> DevDax {
+        let (service, installed) = (Lifetime::new(), AtomicU64::new(0));
+        let mappings = Mappings::new();
+        DaxDevice::new(lease, DeviceDax { service, region, ranges, installed, mappings, id, align })
     }
 
     /// The name, such as `dax0.0`.
     pub fn name(&self) -> DeviceName {
-        self.device.name()
-    }
-
-    /// The minor number.
-    pub fn number(&self) -> u32 {
-        self.device.number()
+        DeviceName { region: self.region().id(), id: self.operations().id }
     }
 
     /// The size of every entry that maps the device.
     pub fn align(&self) -> MapSize {
-        self.align
+        self.operations().align
     }
 
-    /// The size in bytes, a multiple of the alignment.
+    /// The size in bytes, a multiple of the alignment; 0 for a seed.
     pub fn size_bytes(&self) -> u64 {
-        self.memory.ranges.size_bytes()
+        self.operations().ranges.size_bytes()
     }
 
     /// Where its bytes lie, by offset.
-    pub fn ranges(&self) -> &[DevRange] {
-        self.memory.ranges.as_slice()
+    pub fn ranges(&self) -> impl DoubleEndedIterator<Item = DevRange> + '_ {
+        self.operations().ranges.iter()
+    }
+
+    pub(crate) fn dev_ranges(&self) -> &DevRanges {
+        &self.operations().ranges
     }
 
     /// The region that it was cut from.
     pub fn region(&self) -> &Arc<DaxRegion> {
-        &self.memory.region
+        &self.operations().region
     }
 
-    /// The generic device below.
-    pub fn device(&self) -> &Arc<DaxDevice> {
-        &self.device
+    /// The life of its descriptors and mappings.
+    pub fn service(&self) -> &Lifetime {
+        &self.operations().service
     }
 
-    /// The faults that it served.
-    pub fn faults(&self) -> &FaultCounts {
-        &self.faults
+    /// May programs open and map it?
+    pub fn is_alive(&self) -> bool {
+        self.service().generation().is_some()
+    }
+
+    /// Names this object to `AddressSpace::revoke`: its address, which nobody else has while a mapping holds it.
+    pub fn key(&self) -> u64 {
+        core::ptr::from_ref(self).addr() as u64
+    }
+
+    /// Faults that wrote a new entry since this object was created.
+    pub fn installed(&self) -> u64 {
+        self.operations().installed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn count_installed(&self) {
+        self.operations().installed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The most that a vma of this device may ever allow: no store where the media is read-only.
@@ -104,30 +158,147 @@ impl DevDax {
     /// `offset_bytes` counts from the device's first byte and is a multiple of `size.bytes()`.
     /// `None` when the range ends past the device or spans two of its ranges: the caller answers SIGBUS.
     pub fn offset_to_phys(&self, offset_bytes: u64, size: MapSize) -> Option<PhysRange> {
-        self.memory.ranges.offset_to_phys(offset_bytes, size)
+        self.operations().ranges.offset_to_phys(offset_bytes, size)
     }
 
     /// Opens the device in its present generation. Fails with `Refusal::Dead` when it is disabled.
     pub fn open(self: &Arc<Self>) -> Result<Arc<OpenDax>, Refusal> {
-        let generation = self.device.lifetime().generation().ok_or(Refusal::Dead)?;
+        let generation = self.service().generation().ok_or(Refusal::Dead)?;
+        crate::memory::room_for::<OpenDax>().map_err(|_| Refusal::NoMemory)?;
         Ok(Arc::new(OpenDax::new(self.clone(), generation)))
     }
 
-    /// Lets programs open and map the device, in a new generation. Fails when it is alive or destroyed.
+    /// Lets programs open and map the device, in a new generation; direct access works from the first time on.
+    ///
+    /// Fails when the device has no bytes (`NoBytes`), has dirty ones (`Unscrubbed`), is still mapped by an earlier
+    /// generation or at work (`Mapped`, `AtWork`), is alive, or was destroyed (`Lifetime`).
     pub fn enable(&self) -> Result<Generation, DaxError> {
-        self.device.enable()
+        let device = self.operations();
+        device.service.check_dead().map_err(|why| self.refuse(why))?;
+        if self.size_bytes() == 0 {
+            return Err(DaxError::NoBytes { name: self.name() });
+        }
+        let dirty = self.unscrubbed();
+        if let Some(range) = dirty.filter(|_| device.region.scrub() == Scrub::Required) {
+            return Err(DaxError::Unscrubbed { name: self.name(), range });
+        }
+        let generation = self.while_unused(|| {
+            device.service.check_dead()?;
+            match self.lifetime().enable() {
+                Ok(_) | Err(LifetimeError::Alive) => device.service.enable(),
+                Err(why) => Err(why),
+            }
+        })?;
+        let generation = generation.map_err(|why| self.refuse(why))?;
+        if dirty.is_some() {
+            // Who waived the scrub has the bytes as they are: they are not to be zeroed at a later enable.
+            device.ranges.iter().for_each(|range| device.region.set_clean(range.phys));
+        }
+        device.region.note_enabled(device.id);
+        Ok(generation)
     }
 
     /// Refuses every open, mmap and fault from now on, and waits out those under way: see
-    /// [`DaxDevice::kill`].
+    /// [`Lifetime::kill`]. Direct access stays. Returns the turns of the grace period.
     pub fn kill(&self) -> Result<u32, DaxError> {
-        self.device.kill()
+        self.service().kill(self.epoch()).map_err(|why| self.refuse(why))
+    }
+
+    /// How many mappings were not taken from the device.
+    pub fn mapping_count(&self) -> u32 {
+        self.operations().mappings.count()
+    }
+
+    /// Somebody who maps it.
+    pub fn first_mapping(&self) -> Option<Arc<mm::space::AddressSpace>> {
+        self.operations().mappings.first()
+    }
+
+    /// Takes some of the mappings of a killed device: step 2 of the module head. None when it is alive, or when
+    /// those left are of spaces that are just being freed: the caller passes time and asks again.
+    pub fn take_mappings(&self) -> TakenMappings<'_> {
+        self.operations().mappings.take(|| self.is_alive())
+    }
+
+    pub(crate) fn mappings(&self) -> &Mappings {
+        &self.operations().mappings
+    }
+
+    /// The first of its bytes that an earlier owner may have written in this boot.
+    pub fn unscrubbed(&self) -> Option<PhysRange> {
+        self.region().first_dirty(self.dev_ranges())
+    }
+
+    /// Begins to zero what is dirty: until the answer is dropped nobody else gets the device's memory. Fails
+    /// (`Lifetime`) unless the device is disabled, or with `NoMemory`.
+    pub fn begin_scrub(&self) -> Result<Scrubbing<'_>, DaxError> {
+        let mut refused = None;
+        let begins = self.mappings().begin_work(|| {
+            refused = self.service().check_dead().err();
+            refused.is_none()
+        })?;
+        match refused {
+            Some(why) => Err(self.refuse(why)),
+            None => {
+                debug_assert!(begins);
+                Ok(Scrubbing { device: self })
+            }
+        }
+    }
+
+    /// Ends a disabled device that nobody uses for good, and decides who of two that try does so. Then direct
+    /// access: waits for that.
+    pub(crate) fn retire(&self) -> Result<(), DaxError> {
+        if self.epoch().is_pinned() {
+            return Err(self.refuse(LifetimeError::PinHeld));
+        }
+        self.while_unused(|| self.service().retire())?.map_err(|why| self.refuse(why))?;
+        // From here on only another's kill can be in the way, and only for its own grace period.
+        while let Err(why) = self.lifetime().retire() {
+            if why != LifetimeError::Alive || self.shut_down().is_err() {
+                self.epoch().relax();
+            }
+        }
+        Ok(())
+    }
+
+    fn while_unused<R>(&self, change: impl FnOnce() -> R) -> Result<R, DaxError> {
+        let name = self.name();
+        // Alive comes first in what is said: what is mapped is mapped because of that.
+        if self.is_alive() {
+            return Err(match self.mapping_count() {
+                0 => self.refuse(LifetimeError::Alive),
+                mappings => DaxError::Mapped { name, mappings },
+            });
+        }
+        self.mappings().while_unused(change).map_err(|why| match why {
+            InUse::Mapped(mappings) => DaxError::Mapped { name, mappings },
+            InUse::AtWork => DaxError::AtWork { name },
+        })
     }
 }
 
-impl fmt::Debug for DevDax {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {:#x} bytes align {}", self.name(), self.size_bytes(), self.align)
+/// A device that is being zeroed.
+#[must_use]
+pub struct Scrubbing<'a> {
+    device: &'a DevDax,
+}
+
+impl Scrubbing<'_> {
+    /// What to zero next, until nothing is left.
+    pub fn next_range(&self) -> Option<PhysRange> {
+        self.device.unscrubbed()
+    }
+
+    /// The range was zeroed: nobody asks for that again.
+    pub fn scrubbed(&self, range: PhysRange) {
+        self.device.region().set_clean(range);
+    }
+}
+
+impl Drop for Scrubbing<'_> {
+    fn drop(&mut self) {
+        self.device.mappings().end_work();
     }
 }
 

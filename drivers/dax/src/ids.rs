@@ -1,135 +1,111 @@
 //! Small numbers given out lowest first: the minors of a system, the ids of a region.
 //!
-//! A bitmap with summaries: bit `i` of level `k + 1` says that word `i` of level `k` is full, so the lowest
-//! free number is found by one look at each of the four levels. The words grow with the highest number in
-//! use, and giving a number back never allocates (it happens when the last descriptor of a device closes).
+//! A bitmap with two levels of summaries. Its lowest level comes in blocks of 4096 numbers that exist only
+//! while one of their numbers is in use: what a million devices took is given back with them. Giving a
+//! number back never allocates (it happens when the last descriptor of a device closes).
 
 use crate::error::DaxError;
-use alloc::sync::Arc;
+use crate::memory;
 use alloc::vec::Vec;
-use spin::Mutex;
 
-const LEVELS: usize = 4;
 const WORD_BITS: usize = u64::BITS as usize;
+const BLOCK: usize = WORD_BITS * WORD_BITS;
 
 /// How many device numbers there are: the 20 bits that Linux gives a minor, under one dynamic major.
 pub const MINORS: u32 = 1 << 20;
 
+const BLOCKS: usize = MINORS as usize / BLOCK;
+
 /// Which of the numbers `0..limit` are in use.
 #[derive(Debug)]
 pub struct IdSet {
-    levels: [Vec<u64>; LEVELS],
+    /// A bit for each block: all its numbers are in use.
+    full: [u64; BLOCKS / WORD_BITS],
+    blocks: Vec<Block>,
     limit: u32,
 }
 
+/// 4096 numbers.
+#[derive(Clone, Debug, Default)]
+struct Block {
+    /// A bit for each word: all ones.
+    full: u64,
+    used: usize,
+    /// A bit for each number; empty while none is in use.
+    words: Vec<u64>,
+}
+
 impl IdSet {
-    /// All of `0..limit` free. Four levels of 64 hold 2^24 numbers; a higher limit is that.
-    pub const fn new(limit: u32) -> IdSet {
-        let most = 1 << 24;
-        IdSet { levels: [const { Vec::new() }; LEVELS], limit: if limit < most { limit } else { most } }
+    /// All of `0..limit` free; at most [`MINORS`].
+    pub fn new(limit: u32) -> IdSet {
+        let blocks = alloc::vec![Block::default(); BLOCKS];
+        IdSet { full: [0; BLOCKS / WORD_BITS], blocks, limit: limit.min(MINORS) }
     }
 
     /// Takes the lowest free number. Fails with `NoNumber` when there is none, with `NoMemory` when the
     /// bitmap cannot grow.
     pub fn allocate(&mut self) -> Result<u32, DaxError> {
-        let full = DaxError::NoNumber { limit: self.limit };
-        let mut index = 0;
-        for level in self.levels.iter().rev() {
-            // A word that does not exist yet is all free.
-            let free = level.get(index).copied().unwrap_or(0).trailing_ones() as usize;
-            if free == WORD_BITS {
-                return Err(full);
-            }
-            index = index * WORD_BITS + free;
+        let none = DaxError::NoNumber { limit: self.limit };
+        let index = lowest_free(&self.full).ok_or(none)?;
+        let block = self.blocks.get_mut(index).ok_or(none)?;
+        let bit = lowest_free(&[block.full]).ok_or(none)?;
+        let low = block.words.get(bit).map_or(0, |word| word.trailing_ones() as usize);
+        let id = u32::try_from(index * BLOCK + bit * WORD_BITS + low).map_err(|_| none)?;
+        if id >= self.limit {
+            return Err(none);
         }
-        let id = u32::try_from(index).ok().filter(|&id| id < self.limit).ok_or(full)?;
-        self.grow(index)?;
-        for level in &mut self.levels {
-            let Some(word) = level.get_mut(index / WORD_BITS) else { break };
-            *word |= 1 << (index % WORD_BITS);
-            if *word != u64::MAX {
-                break;
-            }
-            index /= WORD_BITS;
+        if block.words.is_empty() {
+            memory::reserve(&mut block.words, WORD_BITS)?;
+            block.words.resize(WORD_BITS, 0);
         }
+        self.set(id);
         Ok(id)
+    }
+
+    fn set(&mut self, id: u32) {
+        let (index, word, bit) = place(id);
+        let Some(block) = self.blocks.get_mut(index) else { return };
+        block.used += 1;
+        if let Some(bits) = block.words.get_mut(word) {
+            *bits |= 1 << bit;
+            block.full |= u64::from(*bits == u64::MAX) << word;
+        }
+        let full = u64::from(block.full == u64::MAX);
+        if let Some(summary) = self.full.get_mut(index / WORD_BITS) {
+            *summary |= full << (index % WORD_BITS);
+        }
     }
 
     /// Gives a number back. Answers whether it was in use. Never allocates.
     pub fn release(&mut self, id: u32) -> bool {
-        if !self.contains(id) {
-            return false;
+        let (index, word, bit) = place(id);
+        let Some(block) = self.blocks.get_mut(index) else { return false };
+        match block.words.get_mut(word) {
+            Some(bits) if *bits & (1 << bit) != 0 => *bits &= !(1 << bit),
+            _ => return false,
         }
-        let mut index = id as usize;
-        for level in &mut self.levels {
-            let Some(word) = level.get_mut(index / WORD_BITS) else { break };
-            let was_full = *word == u64::MAX;
-            *word &= !(1 << (index % WORD_BITS));
-            if !was_full {
-                break;
-            }
-            index /= WORD_BITS;
+        block.full &= !(1 << word);
+        block.used -= 1;
+        if block.used == 0 {
+            block.words = Vec::new();
+        }
+        if let Some(summary) = self.full.get_mut(index / WORD_BITS) {
+            *summary &= !(1 << (index % WORD_BITS));
         }
         true
     }
-
-    /// Is the number in use?
-    pub fn contains(&self, id: u32) -> bool {
-        let index = id as usize;
-        let [leaf, ..] = &self.levels;
-        leaf.get(index / WORD_BITS).is_some_and(|word| word & (1 << (index % WORD_BITS)) != 0)
-    }
-
-    /// Makes sure that every level has the word that a change of number `index` may reach.
-    fn grow(&mut self, index: usize) -> Result<(), DaxError> {
-        let mut words = index;
-        for level in &mut self.levels {
-            words /= WORD_BITS;
-            if level.len() <= words {
-                let missing = words + 1 - level.len();
-                level.try_reserve(missing).map_err(|_| DaxError::NoMemory)?;
-                level.resize(words + 1, 0);
-            }
-        }
-        Ok(())
-    }
 }
 
-/// The device numbers of a system.
-#[derive(Clone, Debug)]
-pub struct MinorPool(Arc<Mutex<IdSet>>);
-
-impl MinorPool {
-    /// Numbers `0..limit`, all free; a system has [`MINORS`].
-    pub fn new(limit: u32) -> MinorPool {
-        MinorPool(Arc::new(Mutex::new(IdSet::new(limit))))
-    }
-
-    /// Takes the lowest free number for as long as the lease lives.
-    pub fn lease(&self) -> Result<Minor, DaxError> {
-        let number = self.0.lock().allocate()?;
-        Ok(Minor { number, pool: self.clone() })
-    }
+/// Block, word and bit of a number.
+const fn place(id: u32) -> (usize, usize, usize) {
+    let id = id as usize;
+    (id / BLOCK, id % BLOCK / WORD_BITS, id % WORD_BITS)
 }
 
-/// A device number, in use until this drops.
-#[derive(Debug)]
-pub struct Minor {
-    number: u32,
-    pool: MinorPool,
-}
-
-impl Minor {
-    /// The number.
-    pub const fn number(&self) -> u32 {
-        self.number
-    }
-}
-
-impl Drop for Minor {
-    fn drop(&mut self) {
-        self.pool.0.lock().release(self.number);
-    }
+/// The lowest bit that is not set.
+fn lowest_free(words: &[u64]) -> Option<usize> {
+    let (index, word) = words.iter().enumerate().find(|(_, word)| **word != u64::MAX)?;
+    Some(index * WORD_BITS + word.trailing_ones() as usize)
 }
 
 #[cfg(test)]

@@ -140,6 +140,11 @@ impl Lifetime {
         self.state.load(Ordering::Acquire) == generation.0
     }
 
+    /// Fails unless dead, like the changes below.
+    pub fn check_dead(&self) -> Result<(), LifetimeError> {
+        self.update(|state| (state & STATE == 0).then_some(state)).map(|_| ())
+    }
+
     /// Begins a new generation. Fails unless dead.
     pub fn enable(&self) -> Result<Generation, LifetimeError> {
         let before = self.update(|state| (state & STATE == 0).then_some(state + ONE_GENERATION + ALIVE))?;

@@ -1,4 +1,4 @@
-//! Names of devices: `dax0.0` is device 0 of region 0.
+//! Names of devices: `dax0.0` is device 0 of region 0; `ram0` is a device that its provider named.
 
 use core::fmt;
 
@@ -16,6 +16,40 @@ impl DeviceName {
     pub fn parse(text: &str) -> Option<DeviceName> {
         let (region, id) = text.strip_prefix("dax")?.split_once('.')?;
         Some(DeviceName { region: parse_number(region)?, id: parse_number(id)? })
+    }
+}
+
+/// The name of a generic dax device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum DaxName {
+    /// A device of a region.
+    Device(DeviceName),
+    /// A device whose provider has a name for it: the stem and a number, as in `ram0`.
+    Host(&'static str, u32),
+}
+
+impl From<DeviceName> for DaxName {
+    fn from(name: DeviceName) -> DaxName {
+        DaxName::Device(name)
+    }
+}
+
+impl DaxName {
+    /// Is it spelled so?
+    pub fn is(&self, text: &str) -> bool {
+        match *self {
+            DaxName::Device(name) => DeviceName::parse(text) == Some(name),
+            DaxName::Host(stem, number) => text.strip_prefix(stem).and_then(parse_number) == Some(number),
+        }
+    }
+}
+
+impl fmt::Display for DaxName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DaxName::Device(name) => name.fmt(f),
+            DaxName::Host(stem, number) => write!(f, "{stem}{number}"),
+        }
     }
 }
 
@@ -46,6 +80,14 @@ mod tests {
             assert_eq!(DeviceName::parse(text), None, "{text}");
         }
         assert_eq!(DeviceName::parse("dax0.4294967296"), None);
+    }
+
+    #[test]
+    fn a_host_name_is_a_stem_and_a_number() {
+        let name = DaxName::Host("ram", 10);
+        assert_eq!(name.to_string(), "ram10");
+        assert!(name.is("ram10") && !name.is("ram1") && !name.is("ram010") && !name.is("rom10"));
+        assert!(DaxName::Device(DeviceName { region: 0, id: 1 }).is("dax0.1"));
     }
 
     proptest! {

@@ -5,6 +5,7 @@
 
 use crate::dev_dax::DevDax;
 use crate::lifetime::Generation;
+use crate::memory;
 use crate::rules;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
@@ -12,11 +13,22 @@ use mm::pager::{FaultError, FaultRequest, Install, Installed, Pager, Prot, Refus
 use mm::range::MapSize;
 use mm::space::AddressSpace;
 
-/// An open dax device: the pager of its mappings.
-#[derive(Debug)]
+/// An open dax device.
+#[derive(Clone, Debug)]
 pub struct OpenDax {
     device: Arc<DevDax>,
     generation: Generation,
+}
+
+/// A device as one mapping sees it: on the device's list of mappings from mmap or fork until the last vma of the
+/// mapping goes.
+///
+/// A vma's entries are gone before it lets go of this.
+#[derive(Debug)]
+pub struct Mapping {
+    open: OpenDax,
+    /// The place on the list; none when the device was dead at a fork already.
+    slot: Option<u32>,
 }
 
 impl OpenDax {
@@ -37,11 +49,28 @@ impl OpenDax {
     /// Is the device alive, in the generation in which it was opened? Outside a section the answer may be
     /// old when it arrives.
     pub fn is_alive(&self) -> bool {
-        self.device.device().lifetime().alive(self.generation)
+        self.device.service().alive(self.generation)
+    }
+
+    /// A mapping by `space`, on the device's list if the device is alive. Fails with `NoMemory`.
+    fn mapping(&self, space: &Weak<AddressSpace>) -> Result<Mapping, Refusal> {
+        memory::room_for::<Mapping>().map_err(|_| Refusal::NoMemory)?;
+        let slot =
+            self.device.mappings().register(space, || self.is_alive()).map_err(|_| Refusal::NoMemory)?;
+        Ok(Mapping { open: self.clone(), slot })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.open.device.mappings().deregister(slot);
+        }
     }
 }
 
 impl Pager for OpenDax {
+    #[inline]
     fn granule(&self) -> MapSize {
         self.device.align()
     }
@@ -53,33 +82,38 @@ impl Pager for OpenDax {
         rules::check_vma(vma, self.device.align())
     }
 
+    #[inline]
     fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
-        let align = self.device.align();
+        let device = &*self.device;
+        let align = device.align();
         let offset_bytes = rules::fault_offset(request, align).ok_or(FaultError::Bus)?;
         // Where a `DevDax` lies never changes: only whether it still lies there is decided in the section.
-        let phys = self.device.offset_to_phys(offset_bytes, align).ok_or(FaultError::Bus)?;
-        let section = self.device.device().epoch().pin();
+        let phys = device.offset_to_phys(offset_bytes, align).ok_or(FaultError::Bus)?;
+        let section = device.epoch().pin();
         if !self.is_alive() {
             return Err(FaultError::Bus);
         }
         let installed = install(phys, align);
         drop(section);
         if installed == Installed::New {
-            self.device.faults().count_installed(align);
+            device.count_installed();
         }
         Ok(installed)
     }
 
     fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        if self.is_alive() { self.inherit(space) } else { Err(Refusal::Dead) }
+        match self.mapping(space)? {
+            Mapping { slot: None, .. } => Err(Refusal::Dead),
+            mapping => Ok(Arc::new(mapping)),
+        }
     }
 
-    fn inherit(&self, _space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        Ok(Arc::new(OpenDax { device: self.device.clone(), generation: self.generation }))
+    fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        Ok(Arc::new(self.mapping(space)?))
     }
 
     fn key(&self) -> u64 {
-        u64::from(self.device.device().number())
+        self.device.key()
     }
 
     fn futex_object(&self) -> (u64, u64) {
@@ -92,11 +126,49 @@ impl Pager for OpenDax {
         if !self.is_alive() {
             return Err(Refusal::Dead);
         }
-        self.device.device().flush(offset_bytes, len_bytes).map_err(|_| Refusal::Dead)
+        self.device.flush(offset_bytes, len_bytes).map_err(|_| Refusal::Dead)
     }
 
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "/dev/{}", self.device.name())
+    }
+}
+
+impl Pager for Mapping {
+    fn granule(&self) -> MapSize {
+        self.open.granule()
+    }
+
+    fn check_vma(&self, vma: &VmaRequest) -> Result<(), Refusal> {
+        self.open.check_vma(vma)
+    }
+
+    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
+        self.open.fault(request, install)
+    }
+
+    fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        self.open.attach(space)
+    }
+
+    fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
+        self.open.inherit(space)
+    }
+
+    fn key(&self) -> u64 {
+        self.open.key()
+    }
+
+    fn futex_object(&self) -> (u64, u64) {
+        self.open.futex_object()
+    }
+
+    fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {
+        self.open.flush(offset_bytes, len_bytes)
+    }
+
+    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        self.open.write_path(out)
     }
 }
 

@@ -1,6 +1,8 @@
 //! Where a device's bytes lie in physical memory: one range, or several one behind the other.
 
-use alloc::vec::Vec;
+use crate::error::DaxError;
+use crate::memory;
+use alloc::boxed::Box;
 use mm::range::{MapSize, PAGE_SIZE, PhysRange};
 
 /// A run of a device's bytes that is contiguous in physical memory.
@@ -13,39 +15,60 @@ pub struct DevRange {
 }
 
 /// The ranges of one device, by offset and without gaps, every bound a multiple of the alignment.
-#[derive(Debug)]
-pub struct DevRanges {
-    ranges: Vec<DevRange>,
-    size_bytes: u64,
+///
+/// Most devices have one, which then lies in the device itself.
+#[derive(Clone, Debug, Default)]
+pub enum DevRanges {
+    /// None: a device of no bytes yet.
+    #[default]
+    Empty,
+    /// One.
+    One(PhysRange),
+    /// Several, by offset.
+    Many(Box<[DevRange]>),
 }
 
 impl DevRanges {
     /// Lays `ranges` one behind the other.
     ///
-    /// `None` when there is none, when a start or a length is not a multiple of `align`, or when memory is
-    /// out: callers pass ranges that `region::usable` made.
-    pub fn new(ranges: &[PhysRange], align: MapSize) -> Option<DevRanges> {
-        let mut list = Vec::new();
-        list.try_reserve_exact(ranges.len()).ok()?;
-        let mut size_bytes = 0u64;
-        for &phys in ranges {
-            if !align.divides(phys.start().as_u64()) || !align.divides(phys.len_bytes()) {
-                return None;
-            }
-            list.push(DevRange { offset_bytes: size_bytes, phys });
-            size_bytes = size_bytes.checked_add(phys.len_bytes())?;
+    /// Fails with `Misaligned` for a start or a length that is not a multiple of `align`, or with `NoMemory`.
+    pub fn new(ranges: &[PhysRange], align: MapSize) -> Result<DevRanges, DaxError> {
+        let is_aligned = |range: &&PhysRange| align.divides(range.start().as_u64() | range.len_bytes());
+        if let Some(&range) = ranges.iter().find(|range| !is_aligned(range)) {
+            return Err(DaxError::Misaligned { range, align });
         }
-        (!list.is_empty()).then_some(DevRanges { ranges: list, size_bytes })
+        match *ranges {
+            [] => Ok(DevRanges::Empty),
+            [only] => Ok(DevRanges::One(only)),
+            ref many => {
+                let mut list = memory::vec_of(many.len())?;
+                let mut offset_bytes = 0u64;
+                for &phys in many {
+                    list.push(DevRange { offset_bytes, phys });
+                    offset_bytes = offset_bytes.saturating_add(phys.len_bytes());
+                }
+                Ok(DevRanges::Many(list.into_boxed_slice()))
+            }
+        }
     }
 
     /// The device's size in bytes.
-    pub const fn size_bytes(&self) -> u64 {
-        self.size_bytes
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            DevRanges::Empty => 0,
+            DevRanges::One(only) => only.len_bytes(),
+            DevRanges::Many(many) => many.last().map_or(0, DevRange::end_bytes),
+        }
     }
 
     /// The ranges, by offset.
-    pub fn as_slice(&self) -> &[DevRange] {
-        &self.ranges
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = DevRange> + '_ {
+        let (one, many) = match self {
+            DevRanges::Empty => (None, &[][..]),
+            DevRanges::One(only) => (Some(DevRange { offset_bytes: 0, phys: *only }), &[][..]),
+            DevRanges::Many(many) => (None, &many[..]),
+        };
+        one.into_iter().chain(many.iter().copied())
     }
 
     /// Returns the physical range behind `[offset_bytes, offset_bytes + size.bytes())`.
@@ -56,12 +79,17 @@ impl DevRanges {
     pub fn offset_to_phys(&self, offset_bytes: u64, size: MapSize) -> Option<PhysRange> {
         // On the path of every fault: one range, one look at the size, no second `PhysRange`.
         let unit = size.bytes();
-        let range = self.range_at(offset_bytes)?;
-        let skip = offset_bytes.checked_sub(range.offset_bytes)?;
         if offset_bytes & (unit - 1) != 0 {
             return None;
         }
-        range.phys.part(skip, unit)
+        match self {
+            DevRanges::One(only) => only.part(offset_bytes, unit),
+            DevRanges::Empty => None,
+            DevRanges::Many(many) => {
+                let range = search(many, offset_bytes)?;
+                range.phys.part(offset_bytes.checked_sub(range.offset_bytes)?, unit)
+            }
+        }
     }
 
     /// The longest contiguous run of at most `pages` pages that begins with page `page` (4 KiB each);
@@ -75,9 +103,9 @@ impl DevRanges {
     /// device is left out.
     pub fn pieces(&self, offset_bytes: u64, len_bytes: u64) -> impl Iterator<Item = PhysRange> + '_ {
         let end_bytes = offset_bytes.saturating_add(len_bytes);
-        let first = self.ranges.partition_point(|range| range.end_bytes() <= offset_bytes);
-        let rest = self.ranges.get(first..).unwrap_or(&[]);
-        rest.iter().take_while(move |range| range.offset_bytes < end_bytes).filter_map(move |range| {
+        let reached =
+            move |range: &DevRange| offset_bytes < range.end_bytes() && range.offset_bytes < end_bytes;
+        self.iter().filter(reached).filter_map(move |range| {
             let from = offset_bytes.max(range.offset_bytes) - range.offset_bytes;
             let to = end_bytes.min(range.end_bytes()) - range.offset_bytes;
             PhysRange::new(range.phys.start().as_u64() + from, to.saturating_sub(from))
@@ -86,17 +114,13 @@ impl DevRanges {
 
     /// What is left of the range that holds this byte, from the byte on.
     fn run_from(&self, offset_bytes: u64) -> Option<PhysRange> {
-        let range = self.range_at(offset_bytes)?;
+        let range = match self {
+            DevRanges::Empty => return None,
+            DevRanges::One(only) => DevRange { offset_bytes: 0, phys: *only },
+            DevRanges::Many(many) => *search(many, offset_bytes)?,
+        };
         let skip = offset_bytes.checked_sub(range.offset_bytes)?;
         PhysRange::from_bounds(range.phys.start().as_u64().checked_add(skip)?, range.phys.end())
-    }
-
-    /// The only range that can hold this byte; it may still end before it.
-    fn range_at(&self, offset_bytes: u64) -> Option<&DevRange> {
-        match self.ranges.as_slice() {
-            [only] => Some(only),
-            many => search(many, offset_bytes),
-        }
     }
 }
 

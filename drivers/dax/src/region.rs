@@ -1,16 +1,33 @@
 //! A dax region: one physical range with one kind of memory, that devices are cut from.
 //!
 //! A region's number is given by whoever found the memory (from the NFIT: lowest DIMM handle, then base).
-//! Each byte belongs to at most one device. Lock: `allocated` is a leaf, taken for a few map operations.
+//! Each byte belongs to at most one device. The region keeps only what is free; a device knows its own.
+//!
+//! Placing by size is Linux's: the free pieces in the order of their addresses, each as much as it gives at
+//! the device's alignment, until there is enough; a device whose last range ends where the piece begins
+//! grows in place. This looks at every free piece that is too small or too odd to give anything.
+//!
+//! **Scrub.** Bytes that a device gave back in this boot are dirty until somebody zeroed them: a device with
+//! dirty bytes cannot be enabled, unless the region waives that. What was never handed back (what is on the
+//! media at boot) is somebody's data and never dirty.
+//!
+//! Lock: `space`, taken for a few map operations; inside it only the table of devices and the heap.
 
-use crate::claims::{Claims, Conflict, Holder};
+use crate::claims::Holder;
+use crate::dev_dax::DevDax;
+use crate::device::Unsupported;
 use crate::error::DaxError;
-use crate::ids::{IdSet, MINORS};
+use crate::ids::IdSet;
+use crate::memory;
 use crate::name::DeviceName;
+use crate::range_set::RangeSet;
+use crate::ranges::{DevRange, DevRanges};
+use crate::table::{Place, Table};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
+use mm::lock::{Rank, SpinLock};
 use mm::range::{MapSize, PhysRange};
-use spin::Mutex;
 
 /// Makes stores durable. The kernel implements it with what the platform has: cache-line write-backs, a
 /// fence, flush hint addresses, a hypervisor's queue.
@@ -19,6 +36,13 @@ pub trait MediaFlush: Send + Sync {
     ///
     /// May be asked for a whole device at once. Never called inside a pinned section or under a lock.
     fn flush(&self, range: PhysRange);
+
+    /// Zeroes a page of 4 KiB. Called inside a pinned section: short, neither waiting nor allocating; a kernel that
+    /// cannot do it so leaves it out.
+    fn zero_page(&self, page: PhysRange) -> Result<(), Unsupported> {
+        let _ = page;
+        Err(Unsupported)
+    }
 }
 
 /// What becomes of the bytes when power is lost.
@@ -58,24 +82,88 @@ pub struct RegionConfig {
     pub flush: Arc<dyn MediaFlush>,
 }
 
+/// Whether dirty bytes must be zeroed before a device that has them comes alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scrub {
+    /// They must.
+    Required,
+    /// They may be seen: the owners trust each other.
+    Waived,
+}
+
+/// Where a new device goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Placement<'a> {
+    /// Anywhere: this many bytes, a multiple of the alignment. With 0 bytes it is a seed, to be resized.
+    Size(u64),
+    /// Exactly here, in this order; the tail of each is trimmed to the alignment.
+    Ranges(&'a [PhysRange]),
+}
+
+/// A device to be made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceRequest<'a> {
+    /// Where.
+    pub placement: Placement<'a>,
+    /// The size of its entries.
+    pub align: MapSize,
+}
+
 /// A physical range that devices are cut from.
 pub struct DaxRegion {
     config: RegionConfig,
-    allocated: Mutex<Allocated>,
+    space: SpinLock<Space>,
+    devices: DeviceTable,
 }
 
-/// What the devices of a region hold.
-struct Allocated {
-    claims: Claims,
+/// The devices of a region by id.
+type DeviceTable = Table<Arc<DevDax>, 1024, 1024>;
+
+/// What of a region is whose.
+struct Space {
+    free: RangeSet,
+    dirty: RangeSet,
     ids: IdSet,
+    scrub: Scrub,
+    seed: Option<u32>,
+    youngest: Option<u32>,
+    is_removed: bool,
+}
+
+/// An id and ranges for a device, given back unless they become one.
+#[must_use]
+pub(crate) struct Carved<'a> {
+    region: &'a Arc<DaxRegion>,
+    id: u32,
+    ranges: DevRanges,
+    place: Option<Place<'a, Arc<DevDax>, 1024, 1024>>,
+}
+
+/// A change of a device's ranges: what it took from the region, and what it will give back.
+pub(crate) struct Change {
+    /// All ranges from now on.
+    pub ranges: DevRanges,
+    /// Those among them that were free.
+    pub taken: Vec<PhysRange>,
+    /// Those that are the device's no longer.
+    pub given: Vec<PhysRange>,
 }
 
 impl DaxRegion {
     /// Checks and trims the range; fails with `HeadMisaligned` or `TooSmall`.
-    pub(crate) fn new(mut config: RegionConfig) -> Result<DaxRegion, DaxError> {
+    pub(crate) fn new(mut config: RegionConfig, ids: u32) -> Result<DaxRegion, DaxError> {
         config.range = usable(config.id, config.range, config.align)?;
-        let allocated = Allocated { claims: Claims::new(), ids: IdSet::new(MINORS) };
-        Ok(DaxRegion { config, allocated: Mutex::new(allocated) })
+        let mut space = Space {
+            free: RangeSet::default(),
+            dirty: RangeSet::default(),
+            ids: IdSet::new(ids),
+            scrub: Scrub::Required,
+            seed: None,
+            youngest: None,
+            is_removed: false,
+        };
+        space.free.insert(config.range);
+        Ok(DaxRegion { config, space: SpinLock::new(Rank::Region, space), devices: Table::new() })
     }
 
     /// The number, as in `region0` and `dax0.0`.
@@ -115,41 +203,296 @@ impl DaxRegion {
 
     /// Bytes that no device holds.
     pub fn available_bytes(&self) -> u64 {
-        let held: u64 = self.allocated.lock().claims.iter().map(|(range, _)| range.len_bytes()).sum();
-        self.range().len_bytes() - held
+        self.space.lock().free.bytes()
     }
 
-    /// Claims `range`, its tail trimmed to `align`, for a new device, and names the device: the lowest id
-    /// that is free. Fails with what is wrong with the range, or with who holds it.
-    pub(crate) fn allocate(
+    /// Whether dirty bytes must be zeroed.
+    pub fn scrub(&self) -> Scrub {
+        self.space.lock().scrub
+    }
+
+    /// Says whether dirty bytes must be zeroed.
+    pub fn set_scrub(&self, scrub: Scrub) {
+        self.space.lock().scrub = scrub;
+    }
+
+    /// The first device of those that were created with `create` and never enabled.
+    pub fn seed(&self) -> Option<DeviceName> {
+        self.space.lock().seed.map(|id| self.name_of(id))
+    }
+
+    /// The device created last, unless it was destroyed.
+    pub fn youngest(&self) -> Option<DeviceName> {
+        self.space.lock().youngest.map(|id| self.name_of(id))
+    }
+
+    /// The device of this id.
+    pub fn device(&self, id: u32) -> Option<Arc<DevDax>> {
+        self.devices.get(id)
+    }
+
+    /// The first device of this id or a higher one.
+    pub fn next_device(&self, id: u32) -> Option<Arc<DevDax>> {
+        self.devices.next_from(id).map(|(_, device)| device)
+    }
+
+    /// How many devices it has.
+    pub fn device_count(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Shows `device` in place of the one that was shown before, and returns that.
+    pub(crate) fn replace_device(&self, device: Arc<DevDax>) -> Option<Arc<DevDax>> {
+        self.devices.replace(device.name().id, device)
+    }
+
+    /// Finds an id and a place for a new device. Fails, and changes nothing, with what is wrong with the request or
+    /// who holds the place, or when space, ids or memory are out.
+    pub(crate) fn carve<'a>(
+        self: &'a Arc<Self>,
+        request: &DeviceRequest<'_>,
+    ) -> Result<Carved<'a>, DaxError> {
+        let mut space = self.space.lock();
+        if space.is_removed {
+            return Err(DaxError::NoSuchRegion { region: self.id() });
+        }
+        let id = space.ids.allocate()?;
+        let carved = self.devices.reserve(id).and_then(|place| {
+            let change = match request.placement {
+                Placement::Size(bytes) if !request.align.divides(bytes) => {
+                    return Err(self.size_misaligned(bytes, request.align));
+                }
+                Placement::Size(bytes) => self.grow(&mut space, &DevRanges::Empty, bytes, request.align)?,
+                Placement::Ranges(ranges) => {
+                    let mut used = memory::vec_of(ranges.len())?;
+                    for &range in ranges {
+                        used.push(usable(self.id(), range, request.align)?);
+                    }
+                    self.claim(&mut space, &DevRanges::Empty, used, request.align)?
+                }
+            };
+            Ok(Carved { region: self, id, ranges: change.ranges, place: Some(place) })
+        });
+        if carved.is_err() {
+            space.ids.release(id);
+        }
+        carved
+    }
+
+    /// Makes the ranges of a device `size_bytes` long: takes free pieces, or gives up the tail. What is given up is
+    /// the device's until [`DaxRegion::give_back`].
+    pub(crate) fn resize(
         &self,
+        ranges: &DevRanges,
+        size_bytes: u64,
+        align: MapSize,
+    ) -> Result<Change, DaxError> {
+        match size_bytes.checked_sub(ranges.size_bytes()) {
+            _ if !align.divides(size_bytes) => Err(self.size_misaligned(size_bytes, align)),
+            Some(more) => self.grow(&mut self.space.lock(), ranges, more, align),
+            None => shrink(ranges, size_bytes, align),
+        }
+    }
+
+    /// Adds exactly this range to those of a device.
+    pub(crate) fn add_range(
+        &self,
+        ranges: &DevRanges,
         range: PhysRange,
         align: MapSize,
-    ) -> Result<(DeviceName, PhysRange), DaxError> {
-        let range = usable(self.id(), range, align)?;
-        if !self.range().contains(range) {
-            return Err(DaxError::OutsideRegion { region: self.id(), region_range: self.range(), range });
+    ) -> Result<Change, DaxError> {
+        let mut added = memory::vec_of(1)?;
+        added.push(range);
+        self.claim(&mut self.space.lock(), ranges, added, align)
+    }
+
+    /// Gives back ranges that belonged to a device, as dirty ones.
+    pub(crate) fn give_back(&self, ranges: impl Iterator<Item = PhysRange>) {
+        let mut space = self.space.lock();
+        for range in ranges {
+            space.free.insert(range);
+            space.dirty.insert(range);
         }
-        let mut allocated = self.allocated.lock();
-        let name = DeviceName { region: self.id(), id: allocated.ids.allocate()? };
-        match allocated.claims.claim(range, Holder::Device(name)) {
-            Ok(()) => Ok((name, range)),
-            Err(Conflict { taken, holder }) => {
-                allocated.ids.release(name.id);
-                Err(DaxError::Claimed { range, taken, holder })
+    }
+
+    /// Gives back ranges that nobody used.
+    pub(crate) fn undo(&self, ranges: &[PhysRange]) {
+        let mut space = self.space.lock();
+        ranges.iter().for_each(|&range| space.free.insert(range));
+    }
+
+    /// Takes a destroyed device off the list, and gives back its id and its ranges.
+    pub(crate) fn forget(&self, id: u32, ranges: impl Iterator<Item = PhysRange>) {
+        drop(self.devices.remove(id));
+        self.give_back(ranges);
+        self.release_id(&mut self.space.lock(), id);
+    }
+
+    /// The first dirty bytes of these ranges.
+    pub(crate) fn first_dirty(&self, ranges: &DevRanges) -> Option<PhysRange> {
+        let space = self.space.lock();
+        ranges.iter().find_map(|range| {
+            let dirty = space.dirty.first_overlap(range.phys)?;
+            let start = dirty.start().max(range.phys.start());
+            PhysRange::from_bounds(start.as_u64(), dirty.end().min(range.phys.end()))
+        })
+    }
+
+    /// The bytes were zeroed, or their new owner may see them.
+    pub(crate) fn set_clean(&self, range: PhysRange) {
+        self.space.lock().dirty.remove(range);
+    }
+
+    /// A device was enabled: it is no seed any more.
+    pub(crate) fn note_enabled(&self, id: u32) {
+        self.space.lock().seed.take_if(|seed| *seed == id);
+    }
+
+    /// No device is made from now on. Fails with `RegionInUse` while there is one.
+    pub(crate) fn close(&self) -> Result<(), DaxError> {
+        let mut space = self.space.lock();
+        match self.devices.next_from(0) {
+            Some((id, _)) => Err(DaxError::RegionInUse { region: self.id(), by: self.name_of(id) }),
+            None => {
+                space.is_removed = true;
+                Ok(())
             }
         }
     }
 
-    /// Takes back what [`DaxRegion::allocate`] gave: the ranges of the device, and its id.
-    pub(crate) fn give_back(&self, name: DeviceName, ranges: impl Iterator<Item = PhysRange>) {
-        let mut allocated = self.allocated.lock();
-        for range in ranges {
-            let held = allocated.claims.release(range, Holder::Device(name));
-            debug_assert!(held, "{name} gave back {range}, which it does not hold");
-        }
-        allocated.ids.release(name.id);
+    fn name_of(&self, id: u32) -> DeviceName {
+        DeviceName { region: self.id(), id }
     }
+
+    fn release_id(&self, space: &mut Space, id: u32) {
+        space.ids.release(id);
+        space.seed.take_if(|seed| *seed == id);
+        space.youngest.take_if(|youngest| *youngest == id);
+    }
+
+    fn size_misaligned(&self, size_bytes: u64, align: MapSize) -> DaxError {
+        DaxError::SizeMisaligned { region: self.id(), size_bytes, align }
+    }
+
+    fn grow(
+        &self,
+        space: &mut Space,
+        old: &DevRanges,
+        more: u64,
+        align: MapSize,
+    ) -> Result<Change, DaxError> {
+        let mut taken = Vec::new();
+        let mut missing = more;
+        for piece in space.free.pieces(align) {
+            let Some(part) = piece.part(0, missing.min(piece.len_bytes())) else { break };
+            memory::reserve_one(&mut taken)?;
+            taken.push(part);
+            missing -= part.len_bytes();
+        }
+        if missing > 0 {
+            return Err(DaxError::NoSpace {
+                region: self.id(),
+                asked_bytes: more,
+                available_bytes: more - missing,
+                align,
+            });
+        }
+        let ranges = joined(old, &taken, align)?;
+        taken.iter().for_each(|&range| space.free.remove(range));
+        Ok(Change { ranges, taken, given: Vec::new() })
+    }
+
+    fn claim(
+        &self,
+        space: &mut Space,
+        old: &DevRanges,
+        added: Vec<PhysRange>,
+        align: MapSize,
+    ) -> Result<Change, DaxError> {
+        for (index, &range) in added.iter().enumerate() {
+            if !self.range().contains(range) {
+                return Err(DaxError::OutsideRegion { region: self.id(), region_range: self.range(), range });
+            }
+            if !space.free.contains(range) {
+                return Err(self.conflict(range));
+            }
+            if let Some(&taken) = added.iter().take(index).find(|other| other.overlaps(range)) {
+                return Err(DaxError::Twice { range, taken });
+            }
+        }
+        let mut all = memory::vec_of(old.iter().count() + added.len())?;
+        all.extend(old.iter().map(|range| range.phys).chain(added.iter().copied()));
+        let ranges = DevRanges::new(&all, align)?;
+        added.iter().for_each(|&range| space.free.remove(range));
+        Ok(Change { ranges, taken: added, given: Vec::new() })
+    }
+
+    /// Who holds a part of `range`: a search, for a message.
+    fn conflict(&self, range: PhysRange) -> DaxError {
+        let mut from = 0;
+        while let Some((id, device)) = self.devices.next_from(from) {
+            if let Some(taken) = device.ranges().find(|taken| taken.phys.overlaps(range)) {
+                return DaxError::Claimed { range, taken: taken.phys, holder: Holder::Device(device.name()) };
+            }
+            from = id + 1;
+        }
+        // A device that is being made, or was destroyed a moment ago.
+        DaxError::Claimed { range, taken: range, holder: Holder::Region(self.id()) }
+    }
+}
+
+impl<'a> Carved<'a> {
+    /// The name of the new device.
+    pub fn name(&self) -> DeviceName {
+        self.region.name_of(self.id)
+    }
+
+    /// The ranges, which are the device's from now on; and where to show it.
+    pub fn take(mut self) -> (DevRanges, Option<Place<'a, Arc<DevDax>, 1024, 1024>>) {
+        let mut space = self.region.space.lock();
+        space.seed.get_or_insert(self.id);
+        space.youngest = Some(self.id);
+        drop(space);
+        (core::mem::take(&mut self.ranges), self.place.take())
+    }
+}
+
+impl Drop for Carved<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            drop(place);
+            let mut space = self.region.space.lock();
+            self.ranges.iter().for_each(|range| space.free.insert(range.phys));
+            self.region.release_id(&mut space, self.id);
+        }
+    }
+}
+
+/// `old` with pieces behind it, the first of which may continue the last range.
+fn joined(old: &DevRanges, pieces: &[PhysRange], align: MapSize) -> Result<DevRanges, DaxError> {
+    let mut all: Vec<PhysRange> = memory::vec_of(old.iter().count() + pieces.len())?;
+    all.extend(old.iter().map(|range| range.phys));
+    for &piece in pieces {
+        match all.last_mut() {
+            Some(last) if last.end() == piece.start().as_u64() => {
+                *last = PhysRange::from_bounds(last.start().as_u64(), piece.end()).unwrap_or(*last);
+            }
+            _ => all.push(piece),
+        }
+    }
+    DevRanges::new(&all, align)
+}
+
+/// The first `size_bytes` bytes of `old`.
+fn shrink(old: &DevRanges, size_bytes: u64, align: MapSize) -> Result<Change, DaxError> {
+    let count = old.iter().count();
+    let (mut kept, mut given) = (memory::vec_of(count)?, memory::vec_of(count)?);
+    for DevRange { offset_bytes, phys } in old.iter() {
+        let keep_bytes = size_bytes.saturating_sub(offset_bytes).min(phys.len_bytes());
+        kept.extend(phys.part(0, keep_bytes));
+        given.extend(phys.part(keep_bytes, phys.len_bytes() - keep_bytes));
+    }
+    Ok(Change { ranges: DevRanges::new(&kept, align)?, taken: Vec::new(), given })
 }
 
 impl fmt::Debug for DaxRegion {

@@ -1,152 +1,239 @@
 //! Every dax region and device of a system, by name and by number. The kernel owns one.
 //!
-//! The registry holds a reference to what it lists. Lock order: `tables`, then a region's or the minors'
-//! leaf lock. Nothing is freed under `tables`: a device's last reference may go anywhere.
+//! The registry holds a reference to what it lists. A look-up takes the lock of a chunk of a table for a few
+//! instructions, and costs the same with one device and with a million. Only regions and claims have a lock of
+//! their own. Nothing is freed under a lock: a device's last reference may go anywhere.
 //!
-//! A device is destroyed in this order, of which the registry does the last step: kill it, unmap it
-//! everywhere, wait for the shootdowns, `destroy_device`. Its range and its name can be given to another
-//! from then on; its number only when the last descriptor or mapping lets the object go.
+//! A device that is to go was killed and unmapped everywhere ([`crate::dev_dax`]); each call that makes it go
+//! refuses otherwise. Then, in this order: nobody can enable it any more; direct access ends; it is listed no
+//! more; its ranges and its id go back. Its number goes back when the last descriptor or mapping lets the object
+//! go. A device that is resized, aligned or given a range goes in the same way, with another object over the same
+//! name and number in its place: what was opened before stays dead.
 
 use crate::claims::{Claims, Conflict, Holder};
-use crate::dev_dax::{DevDax, RegionMemory};
+use crate::dev_dax::DevDax;
 use crate::device::DaxDevice;
+use crate::devices::DaxDevices;
 use crate::error::DaxError;
-use crate::ids::{MINORS, MinorPool};
+use crate::ids::MINORS;
 use crate::lifetime::Epoch;
-use crate::name::DeviceName;
-use crate::ranges::DevRanges;
-use crate::region::{DaxRegion, RegionConfig};
-use alloc::collections::BTreeMap;
+use crate::memory;
+use crate::name::{DaxName, DeviceName};
+use crate::region::{Change, DaxRegion, DeviceRequest, RegionConfig};
+use crate::table::Table;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Bound;
+use mm::lock::{Rank, SpinLock};
 use mm::range::{MapSize, PhysRange};
-use spin::Mutex;
 
-/// The regions and devices of a system. Lookups are O(log n).
+/// The regions and devices of a system.
 pub struct Registry {
-    epoch: &'static dyn Epoch,
-    minors: MinorPool,
-    tables: Mutex<Tables>,
-}
-
-struct Tables {
+    devices: DaxDevices,
+    regions: Table<Arc<DaxRegion>, 64, 64>,
     /// Physical memory by who holds it: regions, and what [`Registry::reserve`] was told of.
-    claims: Claims,
-    regions: BTreeMap<u32, Arc<DaxRegion>>,
-    devices: BTreeMap<DeviceName, Arc<DevDax>>,
-    by_number: BTreeMap<u32, DeviceName>,
+    claims: SpinLock<Claims>,
+    /// The most devices of a region.
+    ids: u32,
 }
 
 impl Registry {
     /// Empty. `epoch` pins the sections of all its devices.
     pub fn new(epoch: &'static dyn Epoch) -> Registry {
-        let tables = Tables {
-            claims: Claims::new(),
-            regions: BTreeMap::new(),
-            devices: BTreeMap::new(),
-            by_number: BTreeMap::new(),
-        };
-        Registry { epoch, minors: MinorPool::new(MINORS), tables: Mutex::new(tables) }
+        Registry::with_limits(epoch, MINORS, MINORS)
+    }
+
+    /// With fewer numbers, in all and in a region.
+    pub(crate) fn with_limits(epoch: &'static dyn Epoch, minors: u32, ids: u32) -> Registry {
+        let claims = SpinLock::new(Rank::Registry, Claims::new());
+        Registry { devices: DaxDevices::new(epoch, minors), regions: Table::new(), claims, ids }
+    }
+
+    /// The generic devices: those without a region, and all of them by number.
+    pub fn devices(&self) -> &DaxDevices {
+        &self.devices
     }
 
     /// Notes that somebody else (`who`: "RAM", "firmware") holds a physical range, so that no region gets
     /// it. Fails with `Claimed`.
     pub fn reserve(&self, range: PhysRange, who: &'static str) -> Result<(), DaxError> {
-        claim(&mut self.tables.lock().claims, range, Holder::Other(who))
+        claim(&mut self.claims.lock(), range, Holder::Other(who))
     }
 
     /// Adds a region. Fails when its range cannot be used at its alignment (`HeadMisaligned`,
     /// `TooSmall`), when its number exists, or when somebody holds a part of the range (`Claimed`).
     pub fn add_region(&self, config: RegionConfig) -> Result<Arc<DaxRegion>, DaxError> {
         let whole = config.range;
-        let region = Arc::new(DaxRegion::new(config)?);
-        let mut tables = self.tables.lock();
-        if tables.regions.contains_key(&region.id()) {
+        let region = Arc::new(DaxRegion::new(config, self.ids)?);
+        let place = self.regions.reserve(region.id())?;
+        let mut claims = self.claims.lock();
+        if self.region(region.id()).is_some() {
             return Err(DaxError::RegionExists { region: region.id() });
         }
         // The trimmed tail is the region's as well: nobody else has a use for it.
-        claim(&mut tables.claims, whole, Holder::Region(region.id()))?;
-        tables.regions.insert(region.id(), region.clone());
+        claim(&mut claims, whole, Holder::Region(region.id()))?;
+        place.fill(region.clone());
         Ok(region)
     }
 
-    /// Cuts a device from a region: `range`, its tail trimmed to `align`. The device is disabled until
-    /// [`DevDax::enable`].
+    /// Removes a region without devices; its range is free for another claim. Fails with `RegionInUse`, or with
+    /// `NoSuchRegion` when it is not listed.
+    pub fn remove_region(&self, region: &Arc<DaxRegion>) -> Result<(), DaxError> {
+        let mut claims = self.claims.lock();
+        if !self.region(region.id()).is_some_and(|listed| Arc::ptr_eq(&listed, region)) {
+            return Err(DaxError::NoSuchRegion { region: region.id() });
+        }
+        region.close()?;
+        claims.release_all(Holder::Region(region.id()));
+        drop(claims);
+        drop(self.regions.remove(region.id()));
+        Ok(())
+    }
+
+    /// Cuts a device from a region. It is disabled until [`DevDax::enable`].
     ///
-    /// Fails, and changes nothing, when the range is misaligned, too small, outside of the region or held
-    /// by another device, or when numbers or memory are out.
+    /// Fails, and changes nothing, when the request is misaligned or too small, outside of the region or held
+    /// by another device, or when space, numbers or memory are out.
     pub fn create_device(
         &self,
         region: &Arc<DaxRegion>,
-        range: PhysRange,
-        align: MapSize,
+        request: DeviceRequest<'_>,
     ) -> Result<Arc<DevDax>, DaxError> {
-        let minor = self.minors.lease()?;
-        let (name, range) = region.allocate(range, align)?;
-        let Some(ranges) = DevRanges::new(&[range], align) else {
-            region.give_back(name, core::iter::once(range));
-            return Err(DaxError::NoMemory);
-        };
-        let memory = Arc::new(RegionMemory { region: region.clone(), ranges });
-        let device = Arc::new(DaxDevice::new(name, minor, self.epoch, memory.clone()));
-        let dev_dax = Arc::new(DevDax::new(align, memory, device));
-        let mut tables = self.tables.lock();
-        tables.by_number.insert(dev_dax.number(), name);
-        tables.devices.insert(name, dev_dax.clone());
-        Ok(dev_dax)
+        let (lease, numbered) = self.devices.reserve()?;
+        let carved = region.carve(&request)?;
+        memory::room_for::<DevDax>()?;
+        let id = carved.name().id;
+        let (ranges, named) = carved.take();
+        let device = Arc::new(DevDax::over(lease, region.clone(), id, ranges, request.align));
+        if let Some(named) = named {
+            named.fill(device.clone());
+        }
+        numbered.fill(device.clone());
+        Ok(device)
     }
 
-    /// Removes a dead device and gives its range back (module head). Fails, and changes nothing, while it
-    /// is alive (`Lifetime`), or when it is not listed (`NoSuchDevice`).
+    /// Makes a device larger or smaller (module head): returns the new object, disabled. Growing takes free pieces in
+    /// the order of their addresses, shrinking gives up the tail.
+    ///
+    /// Fails, and changes nothing, while it is alive, mapped or at work (`Lifetime`, `Mapped`, `AtWork`), when the
+    /// size is no multiple of the alignment, or when space or memory are out.
+    pub fn resize(&self, device: &Arc<DevDax>, size_bytes: u64) -> Result<Arc<DevDax>, DaxError> {
+        self.succeed(device, device.align(), |region| {
+            region.resize(device.dev_ranges(), size_bytes, device.align())
+        })
+    }
+
+    /// Gives a device another alignment (module head): returns the new object, disabled. Fails as `resize` does, or
+    /// when one of its ranges is not a multiple (`Misaligned`).
+    pub fn set_align(&self, device: &Arc<DevDax>, align: MapSize) -> Result<Arc<DevDax>, DaxError> {
+        self.succeed(device, align, |region| region.resize(device.dev_ranges(), device.size_bytes(), align))
+    }
+
+    /// Adds exactly this range to a device (module head): returns the new object, disabled. Fails as `resize` does, or
+    /// with what is wrong with the range or who holds it.
+    pub fn add_mapping(&self, device: &Arc<DevDax>, range: PhysRange) -> Result<Arc<DevDax>, DaxError> {
+        self.succeed(device, device.align(), |region| {
+            region.add_range(device.dev_ranges(), range, device.align())
+        })
+    }
+
+    /// Removes a disabled device and gives its ranges back (module head). Fails, and changes nothing, while it is
+    /// alive, mapped or at work (`Lifetime`, `Mapped`, `AtWork`), or when it is not listed (`NoSuchDevice`).
     pub fn destroy_device(&self, device: &Arc<DevDax>) -> Result<(), DaxError> {
-        let name = device.name();
-        let mut tables = self.tables.lock();
-        if !tables.devices.get(&name).is_some_and(|listed| Arc::ptr_eq(listed, device)) {
-            return Err(DaxError::NoSuchDevice { name });
-        }
-        // Also decides between two that destroy, and against one that enables.
-        device.device().lifetime().retire().map_err(|why| device.device().refuse(why))?;
-        tables.by_number.remove(&device.number());
-        let listed = tables.devices.remove(&name);
-        device.region().give_back(name, device.ranges().iter().map(|range| range.phys));
-        drop(tables);
-        drop(listed);
+        self.check_listed(device)?;
+        device.retire()?;
+        drop(self.devices.remove(device.number()));
+        device.region().forget(device.name().id, device.ranges().map(|range| range.phys));
         Ok(())
+    }
+
+    /// Puts another object in the place of `old`, with the ranges that `change` finds.
+    fn succeed(
+        &self,
+        old: &Arc<DevDax>,
+        align: MapSize,
+        change: impl FnOnce(&DaxRegion) -> Result<Change, DaxError>,
+    ) -> Result<Arc<DevDax>, DaxError> {
+        self.check_listed(old)?;
+        let region = old.region();
+        let Change { ranges, taken, given } = change(region)?;
+        // From the moment on that the old object is retired, nobody else can do this to it.
+        if let Err(why) = memory::room_for::<DevDax>().and_then(|()| old.retire()) {
+            region.undo(&taken);
+            return Err(why);
+        }
+        let id = old.name().id;
+        let new = Arc::new(DevDax::over(old.lease().share(), region.clone(), id, ranges, align));
+        drop(self.devices.replace(new.clone()));
+        drop(region.replace_device(new.clone()));
+        region.give_back(given.into_iter());
+        Ok(new)
+    }
+
+    fn check_listed(&self, device: &Arc<DevDax>) -> Result<(), DaxError> {
+        match self.find(device.name()) {
+            Some(listed) if Arc::ptr_eq(&listed, device) => Ok(()),
+            _ => Err(DaxError::NoSuchDevice { name: device.host_name() }),
+        }
+    }
+
+    fn find(&self, name: DeviceName) -> Option<Arc<DevDax>> {
+        self.region(name.region)?.device(name.id)
     }
 
     /// The device of this name, such as `dax0.0`.
     pub fn by_name(&self, name: &str) -> Option<Arc<DevDax>> {
-        self.tables.lock().devices.get(&DeviceName::parse(name)?).cloned()
+        self.find(DeviceName::parse(name)?)
     }
 
-    /// The device of this minor number.
+    /// The device of this minor number, if programs can map it.
     pub fn by_number(&self, number: u32) -> Option<Arc<DevDax>> {
-        let tables = self.tables.lock();
-        tables.devices.get(tables.by_number.get(&number)?).cloned()
+        match self.devices.by_number(number)?.host_name() {
+            DaxName::Device(name) => self.find(name).filter(|device| device.number() == number),
+            DaxName::Host(..) => None,
+        }
+    }
+
+    /// The generic device of this name: `dax0.0`, or what a provider registered, such as `ram0`.
+    pub fn by_host_name(&self, name: &str) -> Option<Arc<DaxDevice>> {
+        match self.by_name(name) {
+            Some(device) => Some(device),
+            None => self.devices.by_host_name(name),
+        }
     }
 
     /// The first device behind `after` in the order of names, or the first of all: a listing walks with
     /// it and holds no lock in between.
     pub fn next_device(&self, after: Option<DeviceName>) -> Option<Arc<DevDax>> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let tables = self.tables.lock();
-        tables.devices.range((from, Bound::Unbounded)).next().map(|(_, device)| device.clone())
+        let (mut from, mut id) = after.map_or((0, 0), |name| (name.region, name.id.saturating_add(1)));
+        while let Some((number, region)) = self.regions.next_from(from) {
+            let first = if number == from { id } else { 0 };
+            if let Some(device) = region.next_device(first) {
+                return Some(device);
+            }
+            (from, id) = (number + 1, 0);
+        }
+        None
     }
 
     /// How many devices are listed.
     pub fn device_count(&self) -> usize {
-        self.tables.lock().devices.len()
+        self.regions().iter().map(|region| region.device_count()).sum()
     }
 
     /// The region of this number.
     pub fn region(&self, id: u32) -> Option<Arc<DaxRegion>> {
-        self.tables.lock().regions.get(&id).cloned()
+        self.regions.get(id)
     }
 
     /// All regions, by number.
     pub fn regions(&self) -> Vec<Arc<DaxRegion>> {
-        self.tables.lock().regions.values().cloned().collect()
+        let mut from = 0;
+        core::iter::from_fn(|| {
+            let (id, region) = self.regions.next_from(from)?;
+            from = id + 1;
+            Some(region)
+        })
+        .collect()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::lifetime::{Collector, Epoch, GracePeriods, LocalHandle};
 use crate::region::{DaxRegion, MediaAccess, MediaFlush, RegionConfig, RegionKind};
-use crate::{DevDax, Registry};
+use crate::{DevDax, DeviceRequest, Placement, Registry};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -83,18 +83,33 @@ pub fn config(id: u32, range: PhysRange, align: MapSize) -> RegionConfig {
     RegionConfig { id, range, align, target_node: None, kind, access, flush }
 }
 
+/// A registry that is never freed, and with it no device that is alive.
+pub fn registry() -> &'static Registry {
+    Box::leak(Box::new(Registry::new(HostEpoch::leak())))
+}
+
 /// A registry with region 0: 8 GiB from 4 GiB on.
-pub fn registry_with_region(align: MapSize) -> (Registry, Arc<DaxRegion>) {
-    let registry = Registry::new(HostEpoch::leak());
+pub fn registry_with_region(align: MapSize) -> (&'static Registry, Arc<DaxRegion>) {
+    let registry = registry();
     let region = registry.add_region(config(0, phys(4 * G1, 8 * G1), align)).expect("the fixture fits");
     (registry, region)
+}
+
+/// A device at a range.
+pub fn at(range: &[PhysRange], align: MapSize) -> DeviceRequest<'_> {
+    DeviceRequest { placement: Placement::Ranges(range), align }
+}
+
+/// A device of a size.
+pub fn sized(size_bytes: u64, align: MapSize) -> DeviceRequest<'static> {
+    DeviceRequest { placement: Placement::Size(size_bytes), align }
 }
 
 /// `dax0.0`, enabled: four entries of `align` from 4 GiB on.
 pub fn device(align: MapSize) -> Arc<DevDax> {
     let (registry, region) = registry_with_region(align);
     let range = phys(4 * G1, 4 * align.bytes());
-    let device = registry.create_device(&region, range, align).expect("the fixture fits");
+    let device = registry.create_device(&region, at(&[range], align)).expect("the fixture fits");
     device.enable().expect("a new device is dead");
     device
 }

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
-use dax::{Epoch, GracePeriods, MediaAccess, MediaFlush, OpenDax, RegionConfig, RegionKind, Registry};
+use dax::{
+    DeviceRequest, Epoch, GracePeriods, MediaAccess, MediaFlush, OpenDax, RegionConfig, RegionKind, Registry,
+};
 use mm::frames::FrameAllocator;
 use mm::memory_map::MemoryMap;
 use mm::pager::{Prot, Sharing};
@@ -171,6 +173,7 @@ fn take(
         flush: Arc::new(NoCache),
     };
     let region = registry.add_region(config).map_err(|error| error.to_string())?;
-    let device = registry.create_device(&region, region.range(), align).map_err(|error| error.to_string())?;
+    let request = DeviceRequest { placement: dax::Placement::Ranges(&[region.range()]), align };
+    let device = registry.create_device(&region, request).map_err(|error| error.to_string())?;
     device.enable().map(|_| ()).map_err(|error| error.to_string())
 }

@@ -1,7 +1,6 @@
 //! Faults through the pager: sizes, windows, ends, generations; then threads that fault against a kill.
 
 use super::*;
-use crate::Registry;
 use crate::testing::*;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -80,14 +79,14 @@ fn s6_2_the_cells_without_a_mapping_are_sigbus_and_install_nothing() {
         assert_eq!(tables.fault(&open, vma(BASE, unit, 512), BASE), Err(FaultError::Bus));
         assert_eq!(tables.fault(&open, vma(BASE, unit, !(unit - 1)), BASE), Err(FaultError::Bus));
         assert!(tables.0.is_empty());
-        assert_eq!(open.device().faults().installed(align), 0);
+        assert_eq!(open.device().installed(), 0);
     }
 }
 
 #[test]
 fn s6_5_an_open_device_outlives_its_kill_but_maps_nothing_more() {
     let (registry, region) = registry_with_region(MapSize::Size2M);
-    let device = registry.create_device(&region, region.range(), MapSize::Size2M).expect("free");
+    let device = registry.create_device(&region, at(&[region.range()], MapSize::Size2M)).expect("free");
     device.enable().expect("born dead");
     let open = device.open().expect("enabled");
     assert!(device.kill().is_ok());
@@ -129,10 +128,10 @@ fn s3_6_a_fault_without_frames_releases_the_pin_and_can_be_tried_again() {
     let request = fault_at(vma(BASE, M2, 0), BASE);
     let missing = open.fault(&request, &mut |_, _| Installed::NeedsTables(2));
     assert_eq!(missing, Ok(Installed::NeedsTables(2)));
-    assert!(!device.device().epoch().is_pinned());
+    assert!(!device.epoch().is_pinned());
     assert_eq!(open.fault(&request, &mut |_, _| Installed::New), Ok(Installed::New));
     assert_eq!(open.fault(&request, &mut |_, _| Installed::Already), Ok(Installed::Already));
-    assert_eq!(device.faults().installed(MapSize::Size2M), 1, "only a written entry counts");
+    assert_eq!(device.installed(), 1, "only a written entry counts");
     assert!(device.kill().is_ok());
 }
 
@@ -140,7 +139,7 @@ fn s3_6_a_fault_without_frames_releases_the_pin_and_can_be_tried_again() {
 fn s3_3_an_entry_is_only_ever_written_inside_a_section() {
     let device = device(MapSize::Size4K);
     let open = device.open().expect("enabled");
-    let epoch = device.device().epoch();
+    let epoch = device.epoch();
     let mut pinned = false;
     let answer = open.fault(&fault_at(vma(BASE, 4096, 0), BASE), &mut |_, _| {
         pinned = epoch.is_pinned();
@@ -164,14 +163,14 @@ proptest! {
         let (start, end) = (BASE + first * grain, BASE + (first + len) * grain);
         for _round in 0..2 {
             let mut tables = FakeTables::default();
-            let before = open.device().faults().installed(align);
+            let before = open.device().installed();
             for at in first..first + len {
                 let address = BASE + at * grain;
                 if !tables.maps(address) {
                     prop_assert_eq!(tables.fault(&open, whole, address), Ok(Installed::New));
                 }
             }
-            let faults = open.device().faults().installed(align) - before;
+            let faults = open.device().installed() - before;
             let entries = end.div_ceil(align.bytes()) - start / align.bytes();
             prop_assert_eq!(faults, entries);
             prop_assert_eq!(tables.0.len() as u64, entries);
@@ -192,11 +191,11 @@ fn s3_2_s3_3_after_a_kill_no_install_is_in_flight_and_none_begins() {
         installs: AtomicU64,
         late: AtomicU64,
     }
-    let registry = Registry::new(HostEpoch::leak());
+    let registry = registry();
     let sides = [0, 1].map(|id| {
         let range = phys((4 + u64::from(id)) * G1, G1);
         let region = registry.add_region(config(id, range, MapSize::Size2M)).expect("free");
-        let device = registry.create_device(&region, range, MapSize::Size2M).expect("free");
+        let device = registry.create_device(&region, at(&[range], MapSize::Size2M)).expect("free");
         device.enable().expect("born dead");
         let present = RwLock::new(device.open().expect("enabled"));
         let (in_flight, installs, late) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -258,6 +257,6 @@ fn s3_2_s3_3_after_a_kill_no_install_is_in_flight_and_none_begins() {
     for side in &sides {
         assert_eq!(side.late.load(SeqCst), 0);
         assert!(side.installs.load(SeqCst) >= ROUNDS);
-        assert_eq!(side.device.faults().installed(MapSize::Size2M), side.installs.load(SeqCst));
+        assert_eq!(side.device.installed(), side.installs.load(SeqCst));
     }
 }

@@ -1,25 +1,30 @@
 //! What of a range can be used, and what a refusal says.
 
 use super::*;
+use crate::ids::MINORS;
 use crate::testing::{G1, M2, config, phys};
 use proptest::prelude::*;
 use std::string::ToString;
 
+fn new(config: RegionConfig) -> Result<DaxRegion, DaxError> {
+    DaxRegion::new(config, MINORS)
+}
+
 #[test]
 fn s7_1_a_misaligned_head_is_refused_with_the_alignment_that_fits() {
     let range = phys(0x1_c002_0000, G1);
-    let error = DaxRegion::new(config(1, range, MapSize::Size2M)).expect_err("misaligned");
+    let error = new(config(1, range, MapSize::Size2M)).expect_err("misaligned");
     assert_eq!(
         error.to_string(),
         "region1 [0x1c0020000-0x20001ffff] starts at 0x1c0020000, not a multiple of 2M: \
          the largest alignment that fits is 4K (dax.region1.align=4K)"
     );
-    assert!(DaxRegion::new(config(1, range, MapSize::Size4K)).is_ok());
+    assert!(new(config(1, range, MapSize::Size4K)).is_ok());
 }
 
 #[test]
 fn s7_1_a_region_of_less_than_one_entry_is_refused_with_the_alignment_that_fits() {
-    let error = DaxRegion::new(config(0, phys(4 * G1, G1 - M2), MapSize::Size1G)).expect_err("too small");
+    let error = new(config(0, phys(4 * G1, G1 - M2), MapSize::Size1G)).expect_err("too small");
     assert_eq!(
         error.to_string(),
         "region0 [0x100000000-0x13fdfffff] has 0x3fe00000 bytes, less than one entry of 1G: \
@@ -33,7 +38,7 @@ fn s7_1_a_region_of_less_than_one_entry_is_refused_with_the_alignment_that_fits(
 fn s7_4_a_region_tells_what_it_was_made_from() {
     let mut from = config(7, phys(4 * G1, G1 + 4096), MapSize::Size2M);
     (from.target_node, from.kind, from.access) = (Some(2), RegionKind::Volatile, MediaAccess::ReadOnly);
-    let region = DaxRegion::new(from).expect("aligned");
+    let region = new(from).expect("aligned");
     assert_eq!((region.id(), region.align(), region.target_node()), (7, MapSize::Size2M, Some(2)));
     assert_eq!((region.kind(), region.access()), (RegionKind::Volatile, MediaAccess::ReadOnly));
     assert_eq!(region.range(), phys(4 * G1, G1), "only the tail is trimmed");

@@ -1,0 +1,1 @@
+//! Who is on the list, and who waits for whom.
