@@ -1,6 +1,6 @@
 # make          build/kernel.elf, build/kernel.sym, build/daxite
 # make run      the tour, on build/nvdimm.img
-# make test     host tests, guest tests, fuzz targets
+# make test     host tests, guest tests, fuzz targets, loom models
 # make check    formatting, lints, documentation, size by floor
 # make bench    the figures, beside Linux's
 # make properties   the 39 properties and the tests that show them
@@ -64,10 +64,12 @@ check:
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	$(KERNEL_CARGO) clippy --quiet $(KERNEL_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
-	# The guest programs and the fuzz targets are workspaces of their own.
+	# The guest programs, the fuzz targets and the loom models are workspaces of their own.
 	cd tests/guest && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
+	# Not --all-targets: the unit tests of the file that the models include are not theirs.
+	cd tests/loom && cargo fmt --check && cargo clippy --quiet --lib --tests -- -D warnings
 	tests/floors.sh
 
 clean:
-	rm -rf build target tests/guest/target tests/fuzz/target
+	rm -rf build target tests/guest/target tests/fuzz/target tests/loom/target

@@ -42,6 +42,9 @@ pub mod registry;
 pub mod rules;
 mod table;
 
+// Here and not in `lifetime`, whose loom models bring their own atomics.
+use core::sync::atomic;
+
 #[cfg(test)]
 mod testing;
 

@@ -8,20 +8,25 @@
 //! 2. A grace period is waited out, with no lock held and no pin of our own: every section that began
 //!    before step 1, and so may have seen the device alive, has ended. (A section publishes its pin, then
 //!    a full fence, then reads the state; the killer clears the state, then a full fence, then reads the
-//!    pins. One of the two sees the other.)
+//!    pins. One of the two sees the other. The fences are crossbeam's: in `pin`, and before `flush` reads
+//!    the epoch that the closure waits for.)
 //! 3. The caller unmaps the device everywhere, waits for the shootdowns, and gives the range back. Nothing
 //!    can write a new entry meanwhile: that takes a section that saw the device alive.
 //!
 //! The grace period is crossbeam-epoch's: a deferred closure runs once every participant that was pinned
-//! when it was deferred has unpinned. Closures run on whichever CPU happens to collect, in its fault path
-//! if need be: ours is one atomic maximum and frees nothing.
+//! when it was deferred has unpinned. Closures run on whichever CPU happens to collect: one that waits here,
+//! or one whose `pin` is its 128th. Ours is one atomic maximum and frees nothing, but with it goes the node of
+//! crossbeam's queue that it came in (2 KiB): a CPU that collects keeps up to 64 of them before it passes them
+//! on to be freed. All that happens inside `pin`, before a section reads the state; see [`settle`].
+//!
+//! `tests/loom` checks the protocol, with this file, under every interleaving; and that each step is needed.
 //!
 //! `enable` begins a new *generation*. Descriptors and vmas remember theirs, and a section checks "alive
 //! in my generation": what was mapped before a kill stays dead for ever (house rule: ENXIO, SIGBUS).
 
 use core::fmt;
-// The atomics and the fence of the protocol enter here only: a loom model swaps this line.
-use core::sync::atomic::{AtomicU64, Ordering, fence};
+// From the crate: the loom models of this file, in tests/loom, bring their own.
+use crate::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 
 pub use crossbeam_epoch::{Collector, LocalHandle};
@@ -71,18 +76,25 @@ impl GracePeriods {
     }
 }
 
+/// The most turns of a grace period that found no section, and no other grace period, in its way.
+pub const QUIET_TURNS: u32 = 3;
+
 /// Waits until every section that is running now has ended, and returns how many turns that took.
 ///
-/// A turn moves the epoch by at most one step: without sections in the way three turns are enough, and
+/// A turn moves the epoch by at most one step: without sections in the way [`QUIET_TURNS`] are enough, and
 /// each section in the way costs turns only while it runs. Allocates (crossbeam's bag). Fails with
 /// [`LifetimeError::PinHeld`] when this CPU is in a section itself.
 pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
     if epoch.is_pinned() {
         return Err(LifetimeError::PinHeld);
     }
+    Ok(wait(epoch))
+}
+
+/// [`synchronize`] for a caller that has made sure that this CPU is in no section.
+fn wait(epoch: &dyn Epoch) -> u32 {
     let periods = epoch.grace_periods();
     let number = periods.requested.fetch_add(1, Ordering::SeqCst) + 1;
-    fence(Ordering::SeqCst);
     // Deferred and flushed in one section: the bag belongs to this CPU, and we may go on on another.
     let guard = epoch.pin();
     guard.defer(move || periods.ended.fetch_max(number, Ordering::Release));
@@ -94,8 +106,25 @@ pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
         epoch.pin().flush();
         turns += 1;
     }
-    Ok(turns)
+    turns
 }
+
+/// Frees what past grace periods left in crossbeam's queue and with this CPU, but for one node each.
+///
+/// For whoever counts memory: when every CPU has called this, one after the other and with no section or kill
+/// meanwhile, the same number of nodes is left as after the last such round. Fails inside a section.
+pub fn settle(epoch: &dyn Epoch) -> Result<(), LifetimeError> {
+    // Pins collect without passing on, and with the third collection all that was queued before has come out. A flush
+    // passes on what came out before, in a new node.
+    let drain = || (0..3 * PINS_PER_COLLECTION).for_each(|_| drop(epoch.pin()));
+    drain();
+    synchronize(epoch)?;
+    drain();
+    Ok(())
+}
+
+/// How often a participant pins before its `pin` collects (crossbeam-epoch 0.9, `PINNINGS_BETWEEN_COLLECT`).
+const PINS_PER_COLLECTION: u32 = 128;
 
 /// Names one life of a device: from an `enable` to the next kill.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,9 +192,9 @@ impl Lifetime {
         // Dying until the wait is over: a device that somebody destroyed meanwhile, and whose range somebody else
         // got, would still be written by the sections that we wait for.
         self.update(|state| (state & ALIVE != 0).then(|| state - ALIVE + DYING))?;
-        let turns = synchronize(epoch);
+        let turns = wait(epoch);
         self.state.fetch_and(!DYING, Ordering::SeqCst);
-        turns
+        Ok(turns)
     }
 
     /// Ends a dead device for good: no `enable` will revive it. Fails unless dead.

@@ -8,9 +8,13 @@ use std::process::{Command, Stdio};
 use crate::report::{Outcome, Report, Verdict};
 use crate::root;
 
-/// The workspaces and what they are. The guest programs' and the fuzz targets' stand beside the main one.
-const WORKSPACES: [(&str, &str); 3] =
-    [(".", "workspace"), ("tests/guest", "guest programs"), ("tests/fuzz", "fuzz targets as plain tests")];
+/// The workspaces and what they are. The main one cannot hold those with flags or a target of their own.
+const WORKSPACES: [(&str, &str); 4] = [
+    (".", "workspace"),
+    ("tests/guest", "guest programs"),
+    ("tests/fuzz", "fuzz targets as plain tests"),
+    ("tests/loom", "lifetime models under loom"),
+];
 
 /// Runs all host tests with `filter` in their names. What they print appears as comments.
 pub fn run(filter: Option<&str>, report: &mut Report) -> io::Result<()> {

@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::testing::HostEpoch;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::RefCell;
 use core::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
@@ -52,9 +55,130 @@ fn s3_4_a_grace_period_with_nobody_in_its_way_takes_three_turns() {
     let epoch = HostEpoch::leak();
     for _ in 0..1000 {
         let turns = synchronize(epoch).expect("no pin is held");
-        assert!(turns <= 3, "{turns} turns");
+        assert!(turns <= QUIET_TURNS, "{turns} turns");
     }
     assert_eq!(epoch.grace_periods().requested(), 1000);
+}
+
+std::thread_local! {
+    /// The CPUs of [`InTurn`]: handle, section, the turns that it still lasts. The first is the killer's, without a
+    /// section.
+    static CPUS: RefCell<Vec<(LocalHandle, Option<Guard>, u32)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// An epoch whose CPUs all live in this thread, and act between two turns of a grace period: a section that is over
+/// ends, and its CPU begins the next at once.
+struct InTurn {
+    longest: u32,
+    periods: &'static GracePeriods,
+}
+
+impl InTurn {
+    fn new(spinning: u32, longest: u32) -> InTurn {
+        let collector = Collector::new();
+        CPUS.set((0..=spinning).map(|_| (collector.register(), None, 0)).collect());
+        InTurn { longest, periods: Box::leak(Box::default()) }
+    }
+}
+
+impl Epoch for InTurn {
+    fn pin(&self) -> Guard {
+        CPUS.with_borrow(|cpus| cpus[0].0.pin())
+    }
+
+    fn is_pinned(&self) -> bool {
+        CPUS.with_borrow(|cpus| cpus[0].0.is_pinned())
+    }
+
+    fn relax(&self) {
+        CPUS.with_borrow_mut(|cpus| {
+            for (cpu, (handle, section, left)) in (0..).zip(cpus).skip(1) {
+                *left = left.saturating_sub(1);
+                if *left == 0 {
+                    drop(section.take());
+                    *section = Some(handle.pin());
+                    // Not all end together.
+                    *left = 1 + cpu % self.longest;
+                }
+            }
+        });
+    }
+
+    fn grace_periods(&self) -> &'static GracePeriods {
+        self.periods
+    }
+}
+
+/// The epoch has to move twice. Each step waits at most for the sections that run when it is first tried: those that
+/// begin later are in the new epoch.
+#[test]
+fn s3_4_however_many_cpus_spin_a_grace_period_takes_two_of_their_longest_sections() {
+    for (spinning, longest) in [(1, 1), (1, 7), (3, 2), (15, 5), (63, 1), (63, 9)] {
+        let epoch = InTurn::new(spinning, longest);
+        // So that sections run already.
+        epoch.relax();
+        let turns: Vec<_> = (0..300).map(|_| synchronize(&epoch).expect("no pin is held")).collect();
+        let most = *turns.iter().max().expect("some");
+        assert!(
+            most <= QUIET_TURNS + 2 * longest,
+            "{spinning} CPUs, {longest} turns a section: {most} turns"
+        );
+        assert!(longest == 1 || spinning < longest || most > QUIET_TURNS, "no section was in the way");
+        CPUS.set(Vec::new());
+    }
+}
+
+/// The same with threads: a turn is as long as it takes each of them to end a section and to begin the next.
+#[test]
+fn s3_4_threads_that_spin_in_sections_hold_up_no_kill() {
+    const SPINNING: usize = 4;
+    struct Patient {
+        host: &'static HostEpoch,
+        sections: [AtomicU64; SPINNING],
+    }
+    impl Epoch for Patient {
+        fn pin(&self) -> Guard {
+            self.host.pin()
+        }
+        fn is_pinned(&self) -> bool {
+            self.host.is_pinned()
+        }
+        fn relax(&self) {
+            let before = self.sections.each_ref().map(|count| count.load(Ordering::SeqCst));
+            for (count, before) in self.sections.iter().zip(before) {
+                while count.load(Ordering::SeqCst) == before {
+                    thread::yield_now();
+                }
+            }
+        }
+        fn grace_periods(&self) -> &'static GracePeriods {
+            self.host.grace_periods()
+        }
+    }
+    let epoch = &Patient { host: HostEpoch::leak(), sections: Default::default() };
+    let lifetime = Lifetime::new();
+    let over = &AtomicBool::new(false);
+    let most = thread::scope(|scope| {
+        for sections in &epoch.sections {
+            scope.spawn(move || {
+                while !over.load(Ordering::SeqCst) {
+                    drop(epoch.host.pin());
+                    sections.fetch_add(1, Ordering::SeqCst);
+                    // Else the host lets each spin for its whole time slice.
+                    thread::yield_now();
+                }
+            });
+        }
+        let kill = |_| {
+            lifetime.enable()?;
+            lifetime.kill(epoch)
+        };
+        // Nothing in here panics: the threads must learn that it is over.
+        let turns: Result<Vec<_>, _> = (0..100).map(kill).collect();
+        over.store(true, Ordering::SeqCst);
+        turns.expect("each kill finds it alive").into_iter().max()
+    });
+    assert!(most <= Some(QUIET_TURNS + 2), "{most:?} turns");
 }
 
 #[test]
@@ -97,7 +221,7 @@ fn s3_2_a_kill_waits_for_a_section_that_began_before_it() {
         assert!(!lifetime.alive(generation), "a section that begins during the kill sees it");
         end.send(()).expect("the section listens");
         let (turns, was_over) = killer.join().expect("the killer does not panic");
-        assert!(turns.expect("it was alive") > 3);
+        assert!(turns.expect("it was alive") > QUIET_TURNS);
         assert!(was_over, "the kill returned before the section ended");
     });
 }
@@ -116,7 +240,7 @@ fn a_thread_that_is_idle_or_gone_delays_no_grace_period() {
         });
         wait_used.recv().expect("the thread runs");
         scope.spawn(move || drop(epoch.pin())).join().expect("no panic");
-        assert!(synchronize(epoch).expect("no pin is held") <= 3);
+        assert!(synchronize(epoch).expect("no pin is held") <= QUIET_TURNS);
         drop(park);
     });
 }
