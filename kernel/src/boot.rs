@@ -2,20 +2,23 @@
 
 use crate::arch::cpu::Features;
 use crate::arch::paging::{KernelTables, kernel_image, reachable_bits};
+use crate::arch::smp;
 use crate::clock;
 use crate::command_line::CommandLine;
 use crate::initrd::Initrd;
 use crate::panic::{fail, set_power};
 use alloc::string::String;
-use entry::{BootInfo, EARLY_MAPPED_BYTES, PHYSMAP_BASE, PhysicalMemory};
+use entry::{BootInfo, EARLY_MAPPED_BYTES, MemoryMapEntry, PHYSMAP_BASE, PhysicalMemory};
 use mm::frames::FrameAllocator;
 use mm::memory_map::MemoryMap;
 use mm::physmap::PhysMap;
 use mm::range::{PAGE_SIZE, PhysRange};
-use platform::acpi::{Acpi, TableError, Window};
+use platform::acpi::{Acpi, Cpus, TableError, Window};
+use platform::apic;
 use platform::power::QEMU_DEFAULT;
 use spin::Once;
 use x86_64::PhysAddr;
+use x86_64::structures::paging::PageTableFlags;
 
 /// Physical memory as `entry.s` mapped it: the first 4 GiB.
 pub const EARLY: Window = Window { base: PHYSMAP_BASE, len_bytes: EARLY_MAPPED_BYTES };
@@ -40,6 +43,8 @@ pub struct Letter {
     pub rsdp: Option<u64>,
     /// RAM, less what must not be given away.
     pub map: MemoryMap,
+    /// Pages of the first MiB that are RAM; some hold what firmware left.
+    low_pages: [bool; 0xa0],
 }
 
 /// Reads the hypervisor's letter and builds the memory map.
@@ -75,7 +80,9 @@ pub fn read_letter(start_info: u64, features: &Features) -> Letter {
         log::warn!("boot: {} module(s) behind the initrd are not used", info.extra_modules);
     }
     let command_line = String::from_utf8_lossy(info.command_line).into_owned();
-    let mut letter = Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map };
+    let low_pages = core::array::from_fn(|page| is_free_page(&info, page as u64));
+    let mut letter =
+        Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map, low_pages };
     // Whatever a firmware's NFIT says, these are not memory. Types 7 and 12 are: persistent.
     letter.claim(0xfec0_0000, 0x140_0000, "the APICs and the firmware's flash");
     for entry in info.memory_map().iter().filter(|entry| !matches!(entry.kind, 0 | 1 | 7 | 12)).take(32) {
@@ -107,6 +114,34 @@ impl Letter {
     }
 }
 
+/// Is this page below 640 KiB RAM, whole and by every entry of the memory map that names it? Not page 0, the BIOS's.
+fn is_free_page(info: &BootInfo<'_>, page: u64) -> bool {
+    let (start, end) = (page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
+    let mut touching = info.memory_map().iter().filter(|entry| {
+        entry.start < end && entry.start.saturating_add(entry.len_bytes) > start && entry.kind != 0
+    });
+    let is_ram = |entry: &MemoryMapEntry| {
+        entry.kind == 1 && entry.start <= start && entry.start.saturating_add(entry.len_bytes) >= end
+    };
+    page != 0 && touching.clone().next().is_some() && touching.all(is_ram)
+}
+
+/// Copies the first code of the other CPUs to a free page of the first MiB, while the early tables show it. What the
+/// hypervisor left there has been read by now, but for the NFIT.
+pub fn prepare_cpus(letter: &Letter, firmware: &Firmware) -> Option<PhysAddr> {
+    let others = firmware.cpus.as_ref().is_some_and(|cpus| cpus.apic_ids.len() > 1);
+    let is_free = |&page: &usize| {
+        let range = PhysRange::new(page as u64 * PAGE_SIZE, PAGE_SIZE);
+        letter.low_pages[page] && range.zip(letter.nfit).is_none_or(|(page, nfit)| !page.overlaps(nfit))
+    };
+    let page = (0..letter.low_pages.len()).filter(|_| others).find(is_free)?;
+    let page = PhysAddr::new(page as u64 * PAGE_SIZE);
+    // SAFETY: the page is RAM by the memory map, holds nothing that is still needed, and is given to nobody, for the
+    // first MiB has been carved out.
+    unsafe { smp::prepare(page) };
+    Some(page)
+}
+
 fn carve(map: &mut MemoryMap, range: Option<PhysRange>, owner: &'static str) {
     if let Some(Err(error)) = range.map(|range| map.carve(range, owner)) {
         fail(format_args!("boot: {owner}: {error}"));
@@ -136,9 +171,11 @@ pub struct Firmware {
     pub nfit: Option<Result<&'static [u8], TableError>>,
     /// QEMU's NVDIMM mailbox is there.
     pub has_mailbox: bool,
+    /// What the MADT says about CPUs.
+    pub cpus: Option<Cpus>,
 }
 
-/// Finds ACPI, sets clock and power, reserves the NFIT, and says how many CPUs wait.
+/// Finds ACPI, sets clock and power, reserves the NFIT, and reads which CPUs there are.
 pub fn firmware(letter: &mut Letter) -> Firmware {
     let Some(rsdp) = letter.rsdp else {
         log::warn!("acpi: the hypervisor names no RSDP: no NVDIMM can be found");
@@ -155,17 +192,16 @@ pub fn firmware(letter: &mut Letter) -> Firmware {
     };
     clock::init(acpi.pm_timer());
     set_power(acpi.soft_off().unwrap_or(QEMU_DEFAULT));
-    match acpi.cpu_count() {
-        Ok(1) => {}
-        Ok(cpus) => log::info!("smp: {} of {cpus} CPUs stay parked", cpus - 1),
-        Err(error) => log::warn!("acpi: {error}"),
-    }
+    let cpus = acpi.cpus().unwrap_or_else(|error| {
+        log::warn!("acpi: {error}");
+        None
+    });
     for (start, len_bytes) in acpi.pci_config_space() {
         letter.claim(start, len_bytes, "PCI configuration space");
     }
     let nfit = acpi.table("NFIT").transpose();
     let nfit = nfit.filter(|table| table.is_err() || table.is_ok_and(|table| letter.keep(table)));
-    Firmware { nfit, has_mailbox: acpi.has_ssdt(b"NVDIMM") }
+    Firmware { nfit, has_mailbox: acpi.has_ssdt(b"NVDIMM"), cpus }
 }
 
 /// Builds and loads the kernel's own page tables, from frames at the start of RAM, which are carved out then.
@@ -181,11 +217,12 @@ pub fn page_tables(letter: &mut Letter, features: &Features) -> KernelTables {
         next += PAGE_SIZE;
         (next <= home.end()).then(|| PhysAddr::new(frame))
     };
-    let Ok(tables) =
-        KernelTables::build(&letter.map, letter.initrd.into_iter().chain(letter.nfit), features, &mut take)
-    else {
-        no_room()
-    };
+    let read_only = letter.initrd.into_iter().chain(letter.nfit);
+    let Ok(mut tables) = KernelTables::build(&letter.map, read_only, features, &mut take) else { no_room() };
+    if let Some(registers) = apic::physical_base().and_then(|base| PhysRange::new(base, PAGE_SIZE)) {
+        let uncached = PageTableFlags::WRITABLE | PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH;
+        let Ok(()) = tables.map_physical(registers, uncached, &mut take) else { no_room() };
+    }
     carve(&mut letter.map, PhysRange::from_bounds(start, next), "the kernel's page tables");
     tables.load();
     tables

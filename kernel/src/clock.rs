@@ -20,8 +20,8 @@ struct Start {
 
 static BOOT_TSC: AtomicU64 = AtomicU64::new(0);
 static START: Once<Start> = Once::new();
-/// TSC ticks in 2^32 ns; 0 until it is known.
-static TSC_RATE: AtomicU64 = AtomicU64::new(0);
+/// 2^32 times the nanoseconds of a TSC tick; 0 until it is known.
+static NS_PER_TICK: AtomicU64 = AtomicU64::new(0);
 static BOOT_UNIX_NS: LazyLock<u64> =
     LazyLock::new(|| (rtc::unix_seconds() * 1_000_000_000).saturating_sub(monotonic_ns()));
 
@@ -37,7 +37,7 @@ pub fn init(pm_timer: Option<PmTimer>) {
         pm: pm_timer.map(|timer| (timer, Sample::take(timer))),
     });
     if pm_timer.is_none() {
-        TSC_RATE.store(1 << 32, Ordering::Relaxed);
+        NS_PER_TICK.store(1 << 32, Ordering::Relaxed);
     }
 }
 
@@ -45,23 +45,28 @@ pub fn init(pm_timer: Option<PmTimer>) {
 pub fn settle() {
     // Bounded: a PM timer that stands still must not hold up the boot.
     for _ in 0..100_000 {
-        if TSC_RATE.load(Ordering::Relaxed) != 0 || START.get().is_none_or(measure) {
+        if NS_PER_TICK.load(Ordering::Relaxed) != 0 || START.get().is_none_or(measure) {
             return;
         }
         core::hint::spin_loop();
     }
-    TSC_RATE.store(1 << 32, Ordering::Relaxed);
+    NS_PER_TICK.store(1 << 32, Ordering::Relaxed);
     log::warn!("clock: the ACPI PM timer gives no measure, taking the TSC for 1 GHz");
 }
 
 /// Nanoseconds since the kernel's first instruction (CLOCK_MONOTONIC, CLOCK_BOOTTIME); 0 before `init`.
 pub fn monotonic_ns() -> u64 {
     let Some(start) = START.get() else { return 0 };
-    if TSC_RATE.load(Ordering::Relaxed) == 0 && !measure(start) {
+    if NS_PER_TICK.load(Ordering::Relaxed) == 0 && !measure(start) {
         return start.pm.map_or(0, |(timer, then)| elapsed(timer, then).0 * 1_000_000_000 / HZ);
     }
-    let ticks = u128::from(tsc().wrapping_sub(start.tsc));
-    ((ticks << 32) / u128::from(TSC_RATE.load(Ordering::Relaxed))) as u64
+    ns_of(tsc().wrapping_sub(start.tsc))
+}
+
+/// How long this many ticks of the TSC take; 0 before its rate is known.
+#[inline]
+pub fn ns_of(ticks: u64) -> u64 {
+    ((u128::from(ticks) * u128::from(NS_PER_TICK.load(Ordering::Relaxed))) >> 32) as u64
 }
 
 /// Nanoseconds since 1970-01-01 UTC, from the battery-backed clock (CLOCK_REALTIME).
@@ -107,12 +112,14 @@ fn measure(start: &Start) -> bool {
         return false;
     }
     let elapsed_ns = u128::from(pm_ticks) * 1_000_000_000 / u128::from(HZ);
-    let rate = (u128::from(tsc_ticks) << 32) / elapsed_ns;
-    TSC_RATE.store((rate as u64).max(1), Ordering::Relaxed);
+    let rate = (elapsed_ns << 32) / u128::from(tsc_ticks.max(1));
+    NS_PER_TICK.store((rate as u64).max(1), Ordering::Relaxed);
     true
 }
 
-fn tsc() -> u64 {
+/// This CPU's time-stamp counter.
+#[inline]
+pub fn tsc() -> u64 {
     // SAFETY: RDTSC exists on every x86-64 CPU and reads a counter.
     unsafe { core::arch::x86_64::_rdtsc() }
 }

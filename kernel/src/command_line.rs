@@ -26,6 +26,8 @@ pub struct CommandLine {
     pub test_panic: bool,
     /// `loglevel=N`: lines of a lower level than N are printed (Linux: 4 errors, 5 warnings, 7 information).
     pub log_level: u8,
+    /// `maxcpus=`: how many CPUs run tasks at most; the boot CPU always does.
+    pub max_cpus: usize,
     /// The first words that mean nothing here.
     pub unknown: Vec<String>,
     /// How many more there are.
@@ -57,6 +59,7 @@ impl CommandLine {
             test_leak: false,
             test_panic: false,
             log_level: 7,
+            max_cpus: usize::MAX,
             unknown: Vec::new(),
             more_unknown: 0,
         };
@@ -83,8 +86,9 @@ impl CommandLine {
             "dax.test_leak" => self.test_leak = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_panic" => self.test_panic = flag(value).ok_or(bad("0 or 1"))?,
             "loglevel" => self.log_level = value.parse().map_err(|_| bad("a number from 0 to 8"))?,
-            // Known to Linux users, and true here anyway: the console is ttyS0, there is one CPU, panics end.
-            "console" | "maxcpus" | "panic" | "quiet" => {}
+            "maxcpus" => self.max_cpus = value.parse().map_err(|_| bad("a number"))?,
+            // Known to Linux users, and true here anyway: the console is ttyS0, panics end.
+            "console" | "panic" | "quiet" => {}
             _ => match region_option(key) {
                 Some((region, "align")) => {
                     let align = align(value).ok_or(bad("4K, 2M or 1G"))?;

@@ -1,43 +1,53 @@
-//! This CPU's part in the epoch of dax devices: the pin of a fault's critical section.
+//! Each CPU's part in the epoch of dax devices: the pin of a fault's critical section.
 
+use crate::arch::percpu::Cpu;
+use crate::task;
 use core::cell::OnceCell;
 use crossbeam_epoch::Guard;
 use dax::lifetime::{Collector, Epoch, GracePeriods, LocalHandle};
+use spin::LazyLock;
 
-/// The participant of the boot CPU; a CPU more, a participant more.
-struct CpuEpoch(OnceCell<LocalHandle>);
+/// The participant of one CPU, in its block.
+pub struct CpuEpoch(OnceCell<LocalHandle>);
 
-// SAFETY: the cell is touched by one CPU only (there is one), with interrupts off, as they always are in this
-// kernel.
-unsafe impl Sync for CpuEpoch {}
-// SAFETY: as above; the value never moves to another CPU.
-unsafe impl Send for CpuEpoch {}
+struct KernelEpoch;
 
-static EPOCH: CpuEpoch = CpuEpoch(OnceCell::new());
+static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 static GRACE_PERIODS: GracePeriods = GracePeriods::new();
 
-/// The epoch that all dax devices share. The first call registers this CPU.
+/// The epoch that all dax devices share.
 pub fn epoch() -> &'static dyn Epoch {
-    EPOCH.0.get_or_init(|| Collector::new().register());
-    &EPOCH
+    &KernelEpoch
 }
 
 impl CpuEpoch {
+    /// No participant yet.
+    pub const fn unregistered() -> CpuEpoch {
+        CpuEpoch(OnceCell::new())
+    }
+
+    /// Makes this CPU a participant. Once, on the CPU itself.
+    pub fn register(&self) {
+        self.0.get_or_init(|| COLLECTOR.register());
+    }
+
     fn handle(&self) -> &LocalHandle {
-        self.0.get().expect("epoch() registers before it hands the epoch out")
+        self.0.get().expect("every CPU registers before it runs tasks")
     }
 }
 
-impl Epoch for CpuEpoch {
+impl Epoch for KernelEpoch {
+    #[inline]
     fn pin(&self) -> Guard {
-        self.handle().pin()
+        Cpu::this().epoch.handle().pin()
     }
 
     fn is_pinned(&self) -> bool {
-        self.handle().is_pinned()
+        Cpu::this().epoch.handle().is_pinned()
     }
 
     fn relax(&self) {
+        task::preempt_point();
         core::hint::spin_loop();
     }
 

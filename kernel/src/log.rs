@@ -5,9 +5,12 @@
 use crate::clock;
 use core::fmt::{self, Write};
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use mm::lock::{Rank, SpinLock};
 use platform::serial;
 
 struct SerialLog;
+
+static LINE: SpinLock<()> = SpinLock::new(Rank::Log, ());
 
 impl Log for SerialLog {
     fn enabled(&self, _: &Metadata<'_>) -> bool {
@@ -21,6 +24,8 @@ impl Log for SerialLog {
             Level::Info => 6,
             Level::Debug | Level::Trace => 7,
         };
+        // A line arrives whole, whoever else has something to say.
+        let _whole = LINE.lock();
         let mut line = Line::new(serial::write);
         let _ = line.start(level).and_then(|()| line.write_fmt(*record.args()));
         line.end();

@@ -6,13 +6,16 @@
 mod bare {
     extern crate alloc;
 
+    use alloc::boxed::Box;
     use alloc::vec::Vec;
     use core::panic::PanicInfo;
-    use kernel::arch::{cpu::Features, descriptors, fpu};
+    use kernel::arch::{cpu::Features, descriptors, fpu, interrupts, percpu::Cpu, smp, stack};
+    use kernel::command_line::CommandLine;
     use kernel::discovery::{self, Machinery};
     use kernel::machine::{self, Machine};
     use kernel::programs::{self, Outcome};
-    use kernel::{boot, clock, log as kernel_log, panic, random, shootdown::LocalShootdown};
+    use kernel::shootdown::AllCpus;
+    use kernel::{boot, clock, log as kernel_log, panic, random, task};
     use mm::heap::KernelHeap;
     use mm::space::Environment;
     use platform::{channel, pic, serial};
@@ -22,6 +25,8 @@ mod bare {
 
     /// What boot needs before there are frames: the command line above all, which QEMU may make 64 KiB long.
     static mut BOOT_HEAP: [u8; 192 * 1024] = [0; 192 * 1024];
+
+    static BOOT_CPU: Cpu = Cpu::new(0);
 
     /// Called by `entry.s` with the physical address of the hypervisor's `hvm_start_info`.
     #[unsafe(no_mangle)]
@@ -37,6 +42,8 @@ mod bare {
         kernel_log::init();
         pic::mask_all();
         descriptors::init();
+        BOOT_CPU.set_exception_stacks(stack::boot_exception_tops());
+        BOOT_CPU.enlist();
         let heap = &raw mut BOOT_HEAP;
         // SAFETY: only the heap ever uses the array, and this runs once.
         unsafe { HEAP.init(heap.cast(), size_of_val(&*heap)) };
@@ -50,9 +57,14 @@ mod bare {
         features.log_missing();
         random::init(features.rdrand);
 
+        let ap_page = boot::prepare_cpus(&letter, &firmware);
         let mut tables = boot::page_tables(&mut letter, &features);
+        interrupts::init(firmware.cpus.as_ref());
         let frames = boot::frames(&letter.map);
         HEAP.frames_ready(frames);
+        mm::lock::set_parking(&task::park::Lot);
+        mm::checks::set_cpu(task::cpu_number);
+        task::init_cpu();
         let initrd = boot::initrd(letter.initrd);
         let map = &mut letter.map;
         let mut machinery = Machinery {
@@ -67,14 +79,27 @@ mod bare {
 
         let memory = Environment {
             frames,
-            shootdown: &LocalShootdown,
+            shootdown: &AllCpus,
             no_execute: features.no_execute,
             gigabyte_pages: features.gigabyte_pages,
         };
         machine::publish(Machine { memory, kernel_half: tables.kernel_half(), initrd, registry });
+        stack::init(tables, frames);
+        if let (Some(page), Some(cpus)) = (ap_page, &firmware.cpus) {
+            smp::start_others(&cpus.apic_ids, options.max_cpus, page);
+        }
         clock::settle();
+        interrupts::measure_timer();
 
-        match programs::run_all(&options) {
+        if task::spawn(Box::new(move || run(&options))).is_none() {
+            panic::fail(format_args!("boot: no memory for the first task"));
+        }
+        task::idle()
+    }
+
+    /// The first task: runs the programs, and turns the machine off.
+    fn run(options: &CommandLine) {
+        match programs::run_all(options) {
             Outcome::Ended(status) => programs::report(status),
             Outcome::Leaked { program, frames } => {
                 panic::fail(format_args!("{program}: {frames} frame(s) of memory lost by the kernel"))

@@ -2,17 +2,18 @@
 //!
 //! The launcher turns the backtrace's addresses into names and lines.
 
-use crate::arch::paging;
+use crate::arch::{interrupts, paging, percpu, stack};
 use crate::log::Line;
 use core::fmt::{Arguments, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 use entry::KERNEL_BASE;
 use platform::{channel, power, serial};
 use spin::Once;
 
 static POWER: Once<power::SoftOff> = Once::new();
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The number of the CPU that panics, plus 1.
+static PANICKING: AtomicUsize = AtomicUsize::new(0);
 
 /// Remembers how to turn the machine off.
 pub fn set_power(how: power::SoftOff) {
@@ -30,6 +31,7 @@ pub fn power_off() -> ! {
 
 /// Ends the machine because of something from outside that the kernel cannot work with.
 pub fn fail(reason: Arguments<'_>) -> ! {
+    be_the_only_one();
     // Whatever the log level: it is the only explanation there will be.
     line(3, reason);
     tell_status(reason);
@@ -38,10 +40,7 @@ pub fn fail(reason: Arguments<'_>) -> ! {
 
 /// Prints the panic and the calls that led to it, and ends the machine.
 pub fn panic(info: &PanicInfo<'_>) -> ! {
-    if PANICKING.swap(true, Ordering::Relaxed) {
-        // A panic in this very function: there is nothing left that could be trusted to print.
-        power::triple_fault();
-    }
+    be_the_only_one();
     let message = info.message();
     match info.location() {
         Some(place) => line(0, format_args!("panic: {message} at {place}")),
@@ -54,8 +53,41 @@ pub fn panic(info: &PanicInfo<'_>) -> ! {
     power::fail(power())
 }
 
+/// Stops all other CPUs, so that one message arrives whole. They may be in the middle of a line of the log: it gets a
+/// moment to end.
+fn be_the_only_one() {
+    mm::checks::stop();
+    let this = percpu::number_if_any() + 1;
+    match PANICKING.compare_exchange(0, this, Ordering::SeqCst, Ordering::SeqCst) {
+        Ok(_) => {}
+        // A panic in this very file: there is nothing left that could be trusted to print.
+        Err(panicking) if panicking == this => power::triple_fault(),
+        Err(_) => halt(),
+    }
+    if percpu::online().count_ones() > 1
+        && let Some(apic) = interrupts::apic()
+    {
+        serial::wait_for_line();
+        apic.nmi_to_others();
+    }
+}
+
+/// Stops this CPU when another one panics: what an NMI is for.
+pub fn stop_if_panicking() {
+    if PANICKING.load(Ordering::SeqCst) != 0 {
+        halt();
+    }
+}
+
+fn halt() -> ! {
+    loop {
+        x86_64::instructions::interrupts::disable();
+        x86_64::instructions::hlt();
+    }
+}
+
 fn line(level: u8, text: Arguments<'_>) {
-    // SAFETY: one CPU, interrupts off, and this code does not return to whoever held the UART.
+    // SAFETY: the other CPUs are stopped, interrupts are off, and this code does not return to whoever held the UART.
     let mut line = Line::new(|bytes| unsafe { serial::write_at_panic(bytes) });
     let _ = line.start(level).and_then(|()| line.write_fmt(text));
     line.end();
@@ -73,10 +105,10 @@ fn return_addresses() -> impl Iterator<Item = u64> {
     let here: u64;
     // SAFETY: reads a register.
     unsafe { core::arch::asm!("mov {}, rsp", out(reg) here, options(nomem, nostack, preserves_flags)) };
-    // Every stack is in the image's .bss, and a page boundary never cuts a word.
-    let image_end = KERNEL_BASE + paging::kernel_image().end();
-    let stack = (here..image_end).step_by(8).take(SCANNED_WORDS);
-    // SAFETY: from rsp up to the image's end everything is mapped: the guard pages lie below stacks, and the scan ends
+    // A stack is in the area of its own or in the image's .bss, and a page boundary never cuts a word.
+    let end = stack::end_of(here).unwrap_or(KERNEL_BASE + paging::kernel_image().end());
+    let stack = (here..end).step_by(8).take(SCANNED_WORDS);
+    // SAFETY: from rsp up to the end everything is mapped: the guard pages lie below stacks, and a scan of the image ends
     // with the boot stack's top or the first guard page.
     let words = stack.take_while(|&at| !paging::is_guard(at)).map(|at| unsafe { (at as *const u64).read() });
     words.filter(|&word| follows_call(word)).take(32)

@@ -1,11 +1,10 @@
-//! The programs of the command line, one after another, each in an address space of its own.
+//! The programs of the command line, one after another, each with all processes that it makes.
 
-use crate::arch::{context, fpu, paging};
 use crate::command_line::CommandLine;
 use crate::linux::{self, ExitStatus, LoadError};
 use crate::machine::machine;
 use crate::panic;
-use crate::traps;
+use crate::task;
 use alloc::format;
 use alloc::string::String;
 use platform::channel;
@@ -29,16 +28,17 @@ pub fn run_all(options: &CommandLine) -> Outcome {
         panic::fail(format_args!("command line: no init=PROGRAM: there is nothing to run"));
     }
     assert!(!options.test_panic, "dax.test_panic: a panic on purpose");
+    task::on_deadlock(linux::end_deadlock);
     let mut outcome = ExitStatus::Exited(0);
     for (number, path) in options.init.iter().enumerate() {
-        let before = machine().memory.frames.free_frames();
+        let before = unused_frames();
         let status = run(path, options, number);
         if options.test_leak {
             log::warn!("dax.test_leak: losing a frame on purpose");
             // A frame's token has no Drop: not to free it is the leak.
             let _lost = machine().memory.frames.allocate(0);
         }
-        let after = machine().memory.frames.free_frames();
+        let after = unused_frames();
         if before != after {
             return Outcome::Leaked { program: path.clone(), frames: before as i64 - after as i64 };
         }
@@ -49,28 +49,26 @@ pub fn run_all(options: &CommandLine) -> Outcome {
     Outcome::Ended(outcome)
 }
 
+/// Frames that nobody uses. Those of pooled stacks wait for the next task.
+fn unused_frames() -> u64 {
+    machine().memory.frames.free_frames() + task::pooled_frames()
+}
+
 fn run(path: &str, options: &CommandLine, number: usize) -> ExitStatus {
     let Some((argv, envp)) = linux::arguments(options, number) else {
         log::error!("{path}: not enough memory for its arguments and environment");
         return ExitStatus::Exited(126);
     };
-    let mut process = match linux::load(path, &argv, &envp) {
-        Ok(process) => process,
-        Err(error) => {
-            paging::unload_space();
-            log::error!("{path}: {error}");
-            return ExitStatus::Exited(if matches!(error, LoadError::NotFound) { 127 } else { 126 });
+    match linux::run(path, &argv, &envp) {
+        Ok(status) => {
+            log::info!("{path}: {status}");
+            status
         }
-    };
-    paging::load_space(&process.task().space);
-    context::reset_segments();
-    process.task().context.load_fs_base();
-    fpu::reset();
-    let status = traps::run(&mut process);
-    paging::unload_space();
-    drop(process);
-    log::info!("{path}: {status}");
-    status
+        Err(error) => {
+            log::error!("{path}: {error}");
+            ExitStatus::Exited(if matches!(error, LoadError::NotFound) { 127 } else { 126 })
+        }
+    }
 }
 
 /// Tells the launcher, and the log, how it ended.

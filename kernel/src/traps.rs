@@ -1,38 +1,41 @@
 //! What happens when a program, or the kernel itself, traps.
 
 use crate::arch::context::Trap;
-use crate::arch::paging;
-use crate::linux::{ExitStatus, Process};
+use crate::arch::interrupts;
+use crate::linux::Thread;
+use crate::panic;
+use crate::shootdown;
+use crate::task;
 use mm::pager::{Access, FaultError};
 use mm::range::USER_END;
 use mm::space::{AddressSpace, Fault};
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 
-/// Runs a program until it ends. Its address space is loaded.
-pub fn run(process: &mut Process) -> ExitStatus {
+/// Runs a thread until it ends. Its address space is loaded.
+pub fn run(thread: &mut Thread) {
     loop {
-        match process.task().context.enter() {
-            Trap::Syscall => process.syscall(),
-            Trap::PageFault { address, error } => user_fault(process, address, error),
-            Trap::Exception { vector, error } => process.exception_signal(vector, error),
-            Trap::Interrupt { vector } => log::warn!("interrupt {vector:#x}: nobody waits for it"),
+        match thread.context.enter() {
+            Trap::Syscall => thread.syscall(),
+            Trap::PageFault { address, error } => user_fault(thread, address, error),
+            Trap::Exception { vector, error } => thread.exception_signal(vector, error),
+            Trap::Interrupt { vector } => interrupt(vector),
         }
-        if let Some(status) = process.ended() {
-            return status;
+        if thread.task.attention() != 0 && thread.attend().is_break() {
+            return;
         }
     }
 }
 
-fn user_fault(process: &mut Process, address: u64, error: u64) {
+fn user_fault(thread: &mut Thread, address: u64, error: u64) {
     const USER: u64 = 1 << 2;
     if error & USER == 0 {
         // The CPU itself, for a segment load of the program. QEMU 7.2 reads a far return's stack like this and
         // trips over SMAP: to serve the fault would serve it for ever.
-        return process.page_fault_signal(FaultError::Protection, address, access(error));
+        return thread.page_fault_signal(FaultError::Protection, address, access(error));
     }
-    if let Err(why) = page_fault(&process.task().space, address, error) {
-        process.page_fault_signal(why, address, access(error));
+    if let Err(why) = page_fault(&thread.space, address, error) {
+        thread.page_fault_signal(why, address, access(error));
     }
 }
 
@@ -68,12 +71,29 @@ struct KernelFrame {
     ss: u64,
 }
 
+/// Serves an interrupt. It hit a program, or the kernel where it holds no lock.
+fn interrupt(vector: u8) {
+    if vector == interrupts::SPURIOUS {
+        return;
+    }
+    if let Some(apic) = interrupts::apic() {
+        apic.end_of_interrupt();
+    }
+    match vector {
+        interrupts::SHOOTDOWN => shootdown::answer(),
+        interrupts::TIMER => task::timer_fired(),
+        interrupts::RESCHEDULE => task::asked_to_look(),
+        vector => log::warn!("interrupt {vector:#x}: nobody waits for it"),
+    }
+}
+
 unsafe extern "C" {
     fn copy_user_instruction();
     fn copy_user_done();
 }
 
-/// A trap of the kernel itself. The only one that is served is a copy from or to a program's memory.
+/// A trap of the kernel itself. What is served is a copy from or to a program's memory, and interrupts while the kernel
+/// idles or lets them in.
 #[unsafe(no_mangle)]
 extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     const NMI: u64 = 2;
@@ -82,14 +102,16 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     let copies = frame.rip == copy_user_instruction as *const () as u64 && address < USER_END;
     match frame.vector {
         PAGE_FAULT if copies => {
-            let space = paging::current_space();
-            let served = space.is_some_and(|space| page_fault(&space, address, frame.error).is_ok());
+            let space = task::current_space();
+            let may = !task::faults_are_off();
+            let served = may && space.is_some_and(|space| page_fault(&space, address, frame.error).is_ok());
             if !served {
                 frame.rip = copy_user_done as *const () as u64;
             }
         }
-        // Not logged: the NMI may have interrupted whoever holds the UART.
-        NMI => {}
+        // Another CPU panics. Else not logged: the NMI may have interrupted whoever holds the UART.
+        NMI => panic::stop_if_panicking(),
+        vector @ 32.. => interrupt(vector as u8),
         PAGE_FAULT => {
             panic!("page fault at {:#x} (address {address:#x}, error {:#x})", frame.rip, frame.error)
         }

@@ -4,6 +4,7 @@
 //! [`BadAddress`] (EFAULT), never a kernel fault. Copies fault pages in like the program's own touch would.
 //! No lock of an address space is held by the caller: the fault takes it.
 
+use crate::task;
 use alloc::vec::Vec;
 use mm::range::{PAGE_SIZE, USER_END};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -43,6 +44,12 @@ pub fn read_value<T: FromBytes + IntoBytes>(address: u64) -> Result<T, BadAddres
     let mut value = T::new_zeroed();
     read(address, value.as_mut_bytes())?;
     Ok(value)
+}
+
+/// Reads one plain value without faulting anything in: it fails where the page is not there now. Neither sleeps nor
+/// takes a lock, so it may be asked while parking.
+pub fn read_value_nofault<T: FromBytes + IntoBytes>(address: u64) -> Result<T, BadAddress> {
+    task::without_faults(|| read_value(address))
 }
 
 /// Writes one plain value.

@@ -65,10 +65,14 @@ pub enum Rank {
     Process,
     /// An open file: its offset.
     File,
+    /// The deadlines of parked tasks.
+    Deadlines,
     /// One bucket of the parking lot.
     ParkBucket,
-    /// Runnable tasks, deadlines.
+    /// Runnable tasks.
     RunQueue,
+    /// Kernel stacks, task numbers.
+    Tasks,
     /// The kernel's heap.
     Heap,
     /// The frame allocator.

@@ -1,7 +1,9 @@
 # From the hypervisor's first instruction (PVH: 32-bit protected mode, paging off, flat segments,
 # ebx = physical address of hvm_start_info; Xen's misc/pvh) to `kernel_main(start_info)` in the higher half.
 #
-# The tables made here live for a few hundred microseconds: the first 4 GiB, readable and writable, at 0, at the
+# The other CPUs join on the way, from real mode (`ap_stub`), and end in `ap_main` (kernel/arch/smp).
+#
+# The tables made here serve each CPU for a few hundred microseconds: the first 4 GiB, readable and writable, at 0, at the
 # physmap's base and (the first GiB of it) at the kernel's base. kernel/arch/paging builds the real ones.
 
     .set KERNEL_BASE, 0xffffffff80000000
@@ -21,6 +23,7 @@
     .global pvh_start
 pvh_start:
     cld
+    xor ebp, ebp                            # the boot CPU
     mov esi, ebx                            # cpuid clobbers ebx: keep start_info
 
     # Without long mode there is nobody to tell but the debug port and no way on.
@@ -32,7 +35,6 @@ pvh_start:
     cpuid
     bt edx, 29
     jnc no_long_mode
-    mov edi, edx                            # bit 20: NX
 
     # 2048 entries of 2 MiB in four page directories: present, writable, huge.
     mov ebx, offset boot_pd - KERNEL_BASE
@@ -60,6 +62,10 @@ pvh_start:
     mov dword ptr [boot_pml4 - KERNEL_BASE + 256 * 8], eax
     mov dword ptr [boot_pml4 - KERNEL_BASE + 511 * 8], offset boot_pdpt_kernel - KERNEL_BASE + 3
 
+enable_long_mode:
+    mov eax, 0x80000001
+    cpuid
+    mov edi, edx                            # bit 20: NX
     mov eax, cr4
     or eax, 0x20                            # PAE
     mov cr4, eax
@@ -73,6 +79,7 @@ pvh_start:
     or eax, 0x800                           # NXE
 3:  wrmsr
     mov eax, cr0
+    and eax, 0x9fffffff                     # CD and NW, which INIT has set
     or eax, 0x80010001                      # PG, WP, PE
     mov cr0, eax
     lgdt [boot_gdt_pointer - KERNEL_BASE]
@@ -80,6 +87,14 @@ pvh_start:
     .byte 0xea
     .long long_mode - KERNEL_BASE
     .word 8
+
+# A CPU that comes from ap_stub: protected mode, paging off, cs is flat.
+ap_flat:
+    mov eax, 24
+    mov ds, eax
+    mov ss, eax
+    mov ebp, 1                              # not the boot CPU
+    jmp enable_long_mode
 
 no_long_mode:
     mov esi, offset no_long_mode_text - KERNEL_BASE
@@ -108,11 +123,29 @@ high_half:
     mov ss, eax
     mov fs, eax
     mov gs, eax
+    test ebp, ebp
+    jnz ap_high_half
     lea rsp, [rip + boot_stack_top]
     xor ebp, ebp                            # ends backtraces
     mov edi, esi                            # kernel_main(start_info): upper half of rdi is cleared
     call kernel_main
     ud2
+
+# The early tables do not show the stack: the kernel's own come first.
+ap_high_half:
+    mov rax, [rip + ap_root]
+    mov cr3, rax
+    xor eax, eax
+    xchg rax, [rip + ap_stack]              # a CPU that is late finds none
+    test rax, rax
+    jz 6f
+    mov rsp, rax
+    xor ebp, ebp
+    call ap_main
+    ud2
+6:  cli
+    hlt
+    jmp 6b
 
     .section .rodata.boot, "a"
 no_long_mode_text:
@@ -121,9 +154,34 @@ no_long_mode_text:
 boot_gdt:
     .quad 0
     .quad 0x00af9a000000ffff                # 64-bit code, ring 0
+    .quad 0x00cf9a000000ffff                # 32-bit code
+    .quad 0x00cf92000000ffff                # data
 boot_gdt_pointer:
-    .word 15
+    .word 31
     .long boot_gdt - KERNEL_BASE
+
+# The first code of the other CPUs, in real mode, wherever in the low megabyte it was copied to: cs is its page. In
+# bytes where the assembler's Intel syntax has no spelling for an operand of 32 bits in 16-bit code.
+    .code16
+    .global ap_stub
+ap_stub:
+    cli
+    mov ax, cs
+    mov ds, ax
+    .byte 0x66, 0x0f, 0x01, 0x16            # lgdt [ap_gdt_pointer]
+    .word ap_gdt_pointer - ap_stub
+    mov eax, cr0
+    or al, 1                                # PE
+    mov cr0, eax
+    .byte 0x66, 0xea                        # jmp 16:ap_flat
+    .long ap_flat - KERNEL_BASE
+    .word 16
+ap_gdt_pointer:
+    .word 31
+    .long boot_gdt - KERNEL_BASE
+    .global ap_stub_end
+ap_stub_end:
+    .code64
 
     .section .bss.boot, "aw", @nobits
     .align 4096
@@ -131,6 +189,12 @@ boot_pml4:          .skip 4096
 boot_pdpt:          .skip 4096
 boot_pdpt_kernel:   .skip 4096
 boot_pd:            .skip 4 * 4096
+    # What the boot CPU offers to the next one.
+    .global ap_root
+ap_root:            .skip 8
+    .global ap_stack
+ap_stack:           .skip 8
+    .align 4096
     # The page below the stack is a guard once the kernel's own tables are loaded.
     .global boot_stack_guard
 boot_stack_guard:   .skip 4096

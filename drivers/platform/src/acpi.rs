@@ -6,6 +6,7 @@
 use crate::pm_timer::PmTimer;
 use crate::power::{SoftOff, sleep_type_of_s5};
 use acpi::{AcpiTables, Handler, PciAddress, PhysicalMapping, sdt::Signature, sdt::fadt::Fadt};
+use alloc::vec::Vec;
 use core::fmt;
 use core::ptr::NonNull;
 
@@ -123,6 +124,15 @@ impl fmt::Display for TableError {
     }
 }
 
+/// The CPUs that the MADT lists.
+#[derive(Clone, Debug)]
+pub struct Cpus {
+    /// Physical address of every CPU's local APIC.
+    pub apic_base: u64,
+    /// The APIC ids of the enabled CPUs, in the table's order; nobody has checked that they differ.
+    pub apic_ids: Vec<u32>,
+}
+
 /// The static tables of this machine.
 pub struct Acpi {
     tables: AcpiTables<Window>,
@@ -144,7 +154,7 @@ impl Acpi {
         checksum("RSDP", &raw[..len])?;
         let (name, root) = match revision {
             0 => ("RSDT", u64::from(le_u32(raw, 16))),
-            _ => ("XSDT", u64::from(le_u32(raw, 24)) | u64::from(le_u32(raw, 28)) << 32),
+            _ => ("XSDT", le_u64(raw, 24)),
         };
         check_table(&window, name, root)?;
         // SAFETY: root is the address of a readable RSDT or XSDT whose length was checked, as the revision says.
@@ -190,29 +200,32 @@ impl Acpi {
         })
     }
 
-    /// CPUs that the MADT lists as enabled: types 0 (local APIC) and 9 (x2APIC); ACPI 6.5, 5.2.12.
-    pub fn cpu_count(&self) -> Result<usize, TableError> {
-        let Some(mut entries) = self.table("APIC")?.and_then(|madt| madt.get(44..)) else { return Ok(1) };
-        let mut cpus = 0;
+    /// What the MADT says about CPUs; `Ok(None)` where there is no MADT. ACPI 6.5, 5.2.12.
+    pub fn cpus(&self) -> Result<Option<Cpus>, TableError> {
+        let Some(madt) = self.table("APIC")?.filter(|madt| madt.len() >= 44) else { return Ok(None) };
+        let mut cpus = Cpus { apic_base: le_u32(madt, 36).into(), apic_ids: Vec::new() };
+        let mut entries = &madt[44..];
         // Walked here and not by the crate: its iterator never ends at an entry of length zero.
         while let [kind, len, ..] = *entries {
             let Some(entry) = entries.get(..usize::from(len)).filter(|entry| entry.len() >= 2) else { break };
-            let flags = match kind {
-                0 => entry.get(4),
-                9 => entry.get(8),
-                _ => None,
-            };
-            cpus += usize::from(flags.is_some_and(|flags| flags & 1 != 0));
+            match (kind, entry.len()) {
+                // A local APIC, or an x2APIC: enabled ones only.
+                (0, 8..) if entry[4] & 1 != 0 => cpus.apic_ids.push(entry[3].into()),
+                (9, 16..) if entry[8] & 1 != 0 => cpus.apic_ids.push(le_u32(entry, 4)),
+                // The local APICs' address in 64 bits.
+                (5, 12..) => cpus.apic_base = le_u64(entry, 4),
+                _ => {}
+            }
             entries = &entries[usize::from(len)..];
         }
-        Ok(cpus.max(1))
+        Ok(Some(cpus))
     }
 
     /// PCI configuration space in memory, a (start, length) for each entry of the MCFG (PCI Firmware 3.3, 4.1.2).
     pub fn pci_config_space(&self) -> impl Iterator<Item = (u64, u64)> {
         let mcfg = self.table("MCFG").ok().flatten().and_then(|mcfg| mcfg.get(44..)).unwrap_or(&[]);
         mcfg.chunks_exact(16).map(|entry| {
-            let base = u64::from(le_u32(entry, 0)) | u64::from(le_u32(entry, 4)) << 32;
+            let base = le_u64(entry, 0);
             let (first, last) = (u64::from(entry[10]), u64::from(entry[11]));
             (base.saturating_add(first << 20), (last + 1).saturating_sub(first) << 20)
         })
@@ -252,4 +265,8 @@ fn checksum(name: &'static str, bytes: &[u8]) -> Result<(), TableError> {
 
 fn le_u32(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn le_u64(bytes: &[u8], at: usize) -> u64 {
+    u64::from(le_u32(bytes, at)) | u64::from(le_u32(bytes, at + 4)) << 32
 }

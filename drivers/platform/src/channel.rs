@@ -5,6 +5,7 @@
 
 use crate::serial;
 use core::sync::atomic::{AtomicU8, Ordering};
+use mm::lock::{Rank, SpinLock};
 use x86_64::instructions::port::PortReadOnly;
 
 /// The three ports; the discriminant is the port number and what it reads back.
@@ -17,6 +18,9 @@ enum Channel {
 
 /// Bit n: port 0xe9 + n answered.
 static PRESENT: AtomicU8 = AtomicU8::new(0);
+
+/// Held while a program's bytes go out, so that those of two CPUs do not mix. Not for the status: a panic writes it too.
+static WRITING: SpinLock<()> = SpinLock::new(Rank::Log, ());
 
 /// Finds out which ports have a debugcon.
 pub fn init() {
@@ -34,11 +38,13 @@ pub fn init() {
 
 /// Writes to the program's stdout.
 pub fn stdout(bytes: &[u8]) {
+    let _whole = WRITING.lock();
     write(Channel::Stdout, bytes);
 }
 
 /// Writes to the program's stderr.
 pub fn stderr(bytes: &[u8]) {
+    let _whole = WRITING.lock();
     write(Channel::Stderr, bytes);
 }
 

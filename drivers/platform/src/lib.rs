@@ -6,6 +6,7 @@
 extern crate alloc;
 
 pub mod acpi;
+pub mod apic;
 pub mod channel;
 pub mod flush;
 pub mod mailbox;

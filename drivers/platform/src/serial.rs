@@ -24,6 +24,16 @@ pub fn write(bytes: &[u8]) {
     }
 }
 
+/// Waits until nobody writes, for a few milliseconds at most.
+pub fn wait_for_line() {
+    for _ in 0..100_000 {
+        if !UART.is_locked() {
+            return;
+        }
+        core::hint::spin_loop();
+    }
+}
+
 /// Writes bytes from a panic: takes the UART even from a holder that will never run again.
 ///
 /// # Safety

@@ -6,7 +6,7 @@
 
 use mm::range::USER_END;
 use x86_64::VirtAddr;
-use x86_64::registers::model_specific::{FsBase, GsBase};
+use x86_64::registers::model_specific::GsBase;
 use x86_64::registers::rflags::RFlags;
 use x86_64::registers::segmentation::{DS, ES, FS, GS, Segment};
 use x86_64::structures::gdt::SegmentSelector;
@@ -47,10 +47,9 @@ pub struct UserContext {
     pub rflags: u64,
     pub rsp: u64,
     pub(crate) ss: u64,
-    pub fs_base: u64,
 }
 
-const _: () = assert!(core::mem::offset_of!(UserContext, fs_base) == 176);
+const _: () = assert!(size_of::<UserContext>() == 176);
 
 /// Why the program came back into the kernel.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -83,8 +82,7 @@ unsafe extern "C" {
 }
 
 impl UserContext {
-    /// Runs the program until its next trap. The program's address space and [`UserContext::load_fs_base`]
-    /// are loaded.
+    /// Runs the program until its next trap. Its address space is loaded (`task::use_space`).
     pub fn enter(&mut self) -> Trap {
         let by_sysret = self.vector == SYSCALL
             && self.rcx == self.rip
@@ -118,28 +116,39 @@ impl UserContext {
         }
         match self.vector {
             SYSCALL => Trap::Syscall,
+            // Interrupts are still off: nothing can fault before CR2 is read.
             14 => Trap::PageFault { address: x86_64::registers::control::Cr2::read_raw(), error: self.error },
             vector @ 0..32 => Trap::Exception { vector: vector as u8, error: self.error },
             vector => Trap::Interrupt { vector: vector as u8 },
         }
     }
-
-    /// Loads `fs_base` into the CPU (arch_prctl ARCH_SET_FS, and before a program's first `enter`).
-    pub fn load_fs_base(&self) {
-        FsBase::write(VirtAddr::new_truncate(self.fs_base));
-    }
 }
 
 /// Gives a new program null in the segment registers that mean nothing in 64-bit mode but can be read.
 pub fn reset_segments() {
+    load_segments(0);
+}
+
+/// The selectors in ds, es, fs and gs, sixteen bits each: they mean nothing in 64-bit mode, but a program can set and
+/// read them.
+#[inline]
+pub fn segments() -> u64 {
+    let selectors = [DS::get_reg().0, ES::get_reg().0, FS::get_reg().0, GS::get_reg().0];
+    selectors.iter().rev().fold(0, |all, &selector| all << 16 | u64::from(selector))
+}
+
+/// Loads what [`segments`] returned, or 0 for none. The caller sets the fs base anew.
+#[cold]
+pub fn load_segments(segments: u64) {
+    let selector = |index: u32| SegmentSelector((segments >> (16 * index)) as u16);
     let kernel_gs = GsBase::read();
-    // SAFETY: null is a valid selector for all four; the bases of fs and gs, which loading null may clear, are written
-    // anew: gs's just below, and fs's with the program's own.
+    // SAFETY: null is a valid selector for all four, and so is what a program could load, for every CPU has the same
+    // GDT; the bases of fs and gs, which this may clear, are written anew: gs's just below, and fs's by the caller.
     unsafe {
-        DS::set_reg(SegmentSelector::NULL);
-        ES::set_reg(SegmentSelector::NULL);
-        FS::set_reg(SegmentSelector::NULL);
-        GS::set_reg(SegmentSelector::NULL);
+        DS::set_reg(selector(0));
+        ES::set_reg(selector(1));
+        FS::set_reg(selector(2));
+        GS::set_reg(selector(3));
     }
     GsBase::write(kernel_gs);
 }

@@ -25,6 +25,8 @@ pub struct Features {
     pub umip: bool,
     /// XSAVE, with or without AVX behind it.
     pub xsave: bool,
+    /// The TSC runs at one rate, whatever the CPU does.
+    pub invariant_tsc: bool,
     /// RDRAND.
     pub rdrand: bool,
     /// Bits of a physical address.
@@ -41,11 +43,12 @@ fn leaf(number: u32) -> [u32; 4] {
 }
 
 impl Features {
-    /// Asks the CPU (SDM 2A, CPUID; leaves 1, 7.0, 0x80000001, 0x80000008).
+    /// Asks the CPU (SDM 2A, CPUID; leaves 1, 7.0, 0x80000001, 0x80000007, 0x80000008).
     pub fn detect() -> Features {
         let [_, _, ecx1, _] = leaf(1);
         let [_, ebx7, ecx7, _] = leaf(7);
         let [_, _, _, extended_edx] = leaf(0x8000_0001);
+        let [_, _, _, power_edx] = leaf(0x8000_0007);
         let [address_bits, ..] = leaf(0x8000_0008);
         Features {
             // entry.s has set it where the CPU has it.
@@ -55,6 +58,7 @@ impl Features {
             smap: ebx7 & 1 << 20 != 0,
             umip: ecx7 & 1 << 2 != 0,
             xsave: ecx1 & 1 << 26 != 0,
+            invariant_tsc: power_edx & 1 << 8 != 0,
             rdrand: ecx1 & 1 << 30 != 0,
             physical_address_bits: if address_bits == 0 { 36 } else { address_bits & 0xff },
         }

@@ -1,7 +1,7 @@
-//! GDT, TSS and IDT of the boot CPU.
+//! The interrupt gates of all CPUs, and each CPU's GDT and TSS.
 
-use super::stack::{IST, IST_STACKS};
-use super::{context, percpu};
+use super::context;
+use super::stack::EXCEPTION_STACKS;
 use core::cell::UnsafeCell;
 use x86_64::instructions::tables::{lidt, load_tss};
 use x86_64::registers::model_specific::{Efer, EferFlags, LStar, SFMask, Star};
@@ -13,7 +13,7 @@ use x86_64::structures::tss::TaskStateSegment;
 use x86_64::{PrivilegeLevel, VirtAddr};
 
 /// Vectors that must work when the stack does not: each has its own (Intel SDM 3A, 6.14.5).
-const ON_OWN_STACK: [u8; IST_STACKS] = [8, 2, 18];
+const ON_OWN_STACK: [u8; EXCEPTION_STACKS] = [8, 2, 18];
 
 /// An interrupt gate (Intel SDM 3A, figure 6-8).
 #[derive(Clone, Copy, Default)]
@@ -28,44 +28,30 @@ struct Gate {
     reserved: u32,
 }
 
-/// The tables, written once at boot and by the CPU.
-struct Tables(UnsafeCell<(GlobalDescriptorTable<9>, TaskStateSegment, [Gate; 256])>);
+/// The interrupt gates, the same for every CPU; written once at boot.
+struct Gates(UnsafeCell<[Gate; 256]>);
 
-// SAFETY: `init` runs once, before anything else could look; afterwards only the CPU reads, and `trap.s` writes
-// TSS.rsp0.
-unsafe impl Sync for Tables {}
+// SAFETY: `init` runs once, before a second CPU and before anything else could look; afterwards only CPUs read.
+unsafe impl Sync for Gates {}
 
-static TABLES: Tables = Tables(UnsafeCell::new((
-    GlobalDescriptorTable::empty(),
-    TaskStateSegment::new(),
-    [Gate { offset_low: 0, selector: 0, ist: 0, kind: 0, offset_middle: 0, offset_high: 0, reserved: 0 };
-        256],
-)));
+const NO_GATE: Gate =
+    Gate { offset_low: 0, selector: 0, ist: 0, kind: 0, offset_middle: 0, offset_high: 0, reserved: 0 };
+static GATES: Gates = Gates(UnsafeCell::new([NO_GATE; 256]));
+
+/// Selectors, in the order in which `Tables::load` appends them.
+const CODE: SegmentSelector = SegmentSelector(0x10);
+const DATA: SegmentSelector = SegmentSelector(0x18);
+const NO_USER_CODE32: SegmentSelector = SegmentSelector(0x23);
 
 unsafe extern "C" {
     static trap_stubs: [[u8; 16]; 256];
     fn syscall_entry();
 }
 
-/// Loads the tables and switches `syscall` on. Once, on the boot CPU.
+/// Fills the interrupt gates. Once, on the boot CPU.
 pub fn init() {
-    // SAFETY: called once and before any trap (see `Tables`), so this is the only reference.
-    let (gdt, tss, gates) = unsafe { &mut *TABLES.0.get() };
-
-    for (i, stack) in IST.iter().enumerate() {
-        tss.interrupt_stack_table[i] = stack.top();
-    }
-    // Linux's order, for programs see their selectors. Its 32-bit segments, at 0x08 and 0x20, are no code here.
-    gdt.append(Descriptor::kernel_data_segment());
-    let code = gdt.append(Descriptor::kernel_code_segment());
-    let data = gdt.append(Descriptor::kernel_data_segment());
-    let no_user_code32 = gdt.append(Descriptor::user_data_segment());
-    let user_data = gdt.append(Descriptor::user_data_segment());
-    let user_code = gdt.append(Descriptor::user_code_segment());
-    assert_eq!((u64::from(user_data.0), u64::from(user_code.0)), (context::USER_SS, context::USER_CS));
-    // SAFETY: the TSS is a static and is never moved.
-    let tss_selector = gdt.append(unsafe { Descriptor::tss_segment_unchecked(tss) });
-
+    // SAFETY: called once and before any trap (see `Gates`), so this is the only reference.
+    let gates = unsafe { &mut *GATES.0.get() };
     for (vector, gate) in gates.iter_mut().enumerate() {
         // SAFETY: only the address is taken.
         let stub = unsafe { &raw const trap_stubs[vector] } as u64;
@@ -74,7 +60,7 @@ pub fn init() {
         let privilege = if vector == 3 { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
         *gate = Gate {
             offset_low: stub as u16,
-            selector: code.0,
+            selector: CODE.0,
             ist,
             kind: 0x8e | (privilege as u8) << 5,
             offset_middle: (stub >> 16) as u16,
@@ -82,28 +68,59 @@ pub fn init() {
             reserved: 0,
         };
     }
+}
 
-    // SAFETY: 1. both tables are statics and hold what the CPU expects;
-    // 2. the selectors are the ones just appended;
-    // 3. STAR's selectors are laid out as syscall and sysret add to them.
-    unsafe {
-        gdt.load_unsafe();
-        CS::set_reg(code);
-        let limit = (size_of_val(gates) - 1) as u16;
-        lidt(&DescriptorTablePointer { limit, base: VirtAddr::from_ptr(gates) });
-        load_tss(tss_selector);
-        Efer::update(|efer| efer.insert(EferFlags::SYSTEM_CALL_EXTENSIONS));
-        // syscall: CS = code, SS = code + 8; sysret: CS = base + 16, SS = base + 8 (SDM 2B, SYSRET).
-        Star::write_raw(no_user_code32.0, code.0);
+/// A CPU's own: its segments and its task state.
+pub struct Tables {
+    gdt: GlobalDescriptorTable<9>,
+    tss: TaskStateSegment,
+}
+
+impl Tables {
+    /// Empty ones.
+    pub const fn empty() -> Tables {
+        Tables { gdt: GlobalDescriptorTable::empty(), tss: TaskStateSegment::new() }
     }
-    assert_eq!((code, data), (SegmentSelector(0x10), SegmentSelector(0x18)));
-    LStar::write(VirtAddr::new(syscall_entry as *const () as u64));
-    SFMask::write(
-        RFlags::ALIGNMENT_CHECK
-            | RFlags::DIRECTION_FLAG
-            | RFlags::TRAP_FLAG
-            | RFlags::INTERRUPT_FLAG
-            | RFlags::NESTED_TASK,
-    );
-    percpu::init(&raw const tss.privilege_stack_table as u64);
+
+    /// Fills and loads the tables of the CPU that this runs on, with these stacks for double fault, NMI and machine
+    /// check, and switches `syscall` on. Returns the address of TSS.rsp0.
+    pub fn load(&'static mut self, stacks: [VirtAddr; EXCEPTION_STACKS]) -> u64 {
+        let Tables { gdt, tss } = self;
+        for (index, stack) in stacks.into_iter().enumerate() {
+            tss.interrupt_stack_table[index] = stack;
+        }
+        // Linux's order, for programs see their selectors. Its 32-bit segments, at 0x08 and 0x20, are no code here.
+        gdt.append(Descriptor::kernel_data_segment());
+        let code = gdt.append(Descriptor::kernel_code_segment());
+        let data = gdt.append(Descriptor::kernel_data_segment());
+        let no_user_code32 = gdt.append(Descriptor::user_data_segment());
+        let user_data = gdt.append(Descriptor::user_data_segment());
+        let user_code = gdt.append(Descriptor::user_code_segment());
+        assert_eq!((code, data, no_user_code32), (CODE, DATA, NO_USER_CODE32));
+        assert_eq!((u64::from(user_data.0), u64::from(user_code.0)), (context::USER_SS, context::USER_CS));
+        // SAFETY: the TSS lives in the CPU's block, for good and without moving.
+        let tss_selector = gdt.append(unsafe { Descriptor::tss_segment_unchecked(tss) });
+        // SAFETY: 1. the tables live for good and hold what the CPU expects; `init` has filled the gates;
+        // 2. the selectors are the ones just appended;
+        // 3. STAR's selectors are laid out as syscall and sysret add to them.
+        unsafe {
+            gdt.load_unsafe();
+            CS::set_reg(code);
+            let limit = (size_of_val(&GATES) - 1) as u16;
+            lidt(&DescriptorTablePointer { limit, base: VirtAddr::from_ptr(GATES.0.get()) });
+            load_tss(tss_selector);
+            Efer::update(|efer| efer.insert(EferFlags::SYSTEM_CALL_EXTENSIONS));
+            // syscall: CS = code, SS = code + 8; sysret: CS = base + 16, SS = base + 8 (SDM 2B, SYSRET).
+            Star::write_raw(no_user_code32.0, code.0);
+        }
+        LStar::write(VirtAddr::new(syscall_entry as *const () as u64));
+        SFMask::write(
+            RFlags::ALIGNMENT_CHECK
+                | RFlags::DIRECTION_FLAG
+                | RFlags::TRAP_FLAG
+                | RFlags::INTERRUPT_FLAG
+                | RFlags::NESTED_TASK,
+        );
+        &raw const tss.privilege_stack_table as u64
+    }
 }

@@ -45,7 +45,8 @@ struct Fpu {
 
 static FPU: Once<Fpu> = Once::new();
 
-/// Switches the state components on: x87, SSE and, where there is one, AVX. `xsave` says whether CR4.OSXSAVE is on.
+/// Switches the state components on, on this CPU: x87, SSE and, where there is one, AVX. `xsave` says whether
+/// CR4.OSXSAVE is on.
 pub fn init(xsave: bool) {
     let features = if xsave { __cpuid_count(0xd, 0).eax & 7 } else { 0 };
     if features != 0 {
@@ -90,40 +91,61 @@ pub fn mxcsr_mask() -> u32 {
 /// Copies the registers into a new area (all components, XSAVE's standard format).
 pub fn save() -> Box<FpuArea> {
     let mut area = Box::new(FpuArea([0; 832]));
-    let pointer = area.0.as_mut_ptr();
-    // SAFETY: the area is 64-byte aligned and as large as all components of XCR0 = 7.
+    // SAFETY: the area is ours; its header is zero, as XSAVE expects of one that it has not written itself.
+    unsafe { save_to(&mut *area) };
+    area
+}
+
+/// Copies the registers into an area.
+///
+/// # Safety
+/// `area` may be written, and held zeros or a saved state before (XSAVE leaves most of the header as it is).
+pub unsafe fn save_to(area: *mut FpuArea) {
+    // SAFETY: the area is 64-byte aligned and as large as all components of XCR0 = 7; the rest is the caller's
+    // promise.
     unsafe {
         if features() == 0 {
-            asm!("fxsave64 [{}]", in(reg) pointer, options(nostack, preserves_flags));
+            asm!("fxsave64 [{}]", in(reg) area, options(nostack, preserves_flags));
         } else {
-            asm!("xsave64 [{}]", in(reg) pointer, in("eax") 7, in("edx") 0, options(nostack, preserves_flags));
+            asm!("xsave64 [{}]", in(reg) area, in("eax") 7, in("edx") 0, options(nostack, preserves_flags));
         }
     }
-    area
+}
+
+/// Loads the registers from an area.
+///
+/// # Safety
+/// `area` may be read, and holds what [`save_to`] or [`FpuArea::sanitise`] left: the CPU refuses other things.
+pub unsafe fn load_from(area: *const FpuArea) {
+    // SAFETY: aligned and large enough as above; the rest is the caller's promise.
+    unsafe {
+        if features() == 0 {
+            asm!("fxrstor64 [{}]", in(reg) area, options(nostack, preserves_flags));
+        } else {
+            asm!("xrstor64 [{}]", in(reg) area, in("eax") 7, in("edx") 0, options(nostack, preserves_flags));
+        }
+    }
 }
 
 /// Loads the registers from an area, which may hold anything: what the CPU would refuse is taken out first.
 pub fn restore(area: &FpuArea) {
     let mut area = area.clone();
     area.sanitise();
-    let pointer = area.0.as_ptr();
-    // SAFETY: aligned and large enough as above, and sanitised: the instruction does not fault.
-    unsafe {
-        if features() == 0 {
-            asm!("fxrstor64 [{}]", in(reg) pointer, options(nostack, preserves_flags));
-        } else {
-            asm!("xrstor64 [{}]", in(reg) pointer, in("eax") 7, in("edx") 0, options(nostack, preserves_flags));
-        }
-    }
+    // SAFETY: sanitised.
+    unsafe { load_from(&area) };
 }
 
-/// Gives the registers the values that a new program starts with: the x87 control word and MXCSR of Linux, all
-/// else zero.
-pub fn reset() {
+/// The values that a new program starts with: the x87 control word and MXCSR of Linux, all else zero.
+pub fn initial() -> FpuArea {
     let mut area = FpuArea([0; 832]);
     area.0[..2].copy_from_slice(&0x37f_u16.to_le_bytes());
     area.0[MXCSR_AT..MXCSR_AT + 4].copy_from_slice(&0x1f80_u32.to_le_bytes());
     // xstate_bv: x87 and SSE come from the area, AVX takes its initial state.
     area.0[HEADER_AT] = (features() & 3) as u8;
-    restore(&area);
+    area
+}
+
+/// Gives the registers the values that a new program starts with.
+pub fn reset() {
+    restore(&initial());
 }

@@ -1,11 +1,13 @@
-//! The CPU: descriptor tables, page tables of the kernel, traps, the way into ring 3 and back.
+//! The CPUs: descriptor tables, page tables of the kernel, traps, the way into ring 3 and back, stacks.
 
 pub mod context;
 pub mod cpu;
 pub mod descriptors;
 pub mod fpu;
+pub mod interrupts;
 pub mod paging;
 pub mod percpu;
+pub mod smp;
 pub mod stack;
 
 #[cfg(target_os = "none")]

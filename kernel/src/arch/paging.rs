@@ -1,7 +1,7 @@
 //! The kernel's own page tables: its image W^X, RAM and NVDIMMs in the physmap, holes under its stacks.
 //!
 //! Every address space shares the upper 256 entries of this root, so all of them are filled at boot and none
-//! ever changes: what comes later goes below them.
+//! ever changes: what comes later (kernel stacks) goes below them.
 //!
 //! | kernel address | what | may be |
 //! |---|---|---|
@@ -10,15 +10,13 @@
 //! | `KERNEL_BASE` + p | .text | executed |
 //! | | .rodata | read |
 //! | | .data, .bss less the guard pages | written |
+//! | `stack::AREA` | kernel stacks, a page apart | written |
 
-use super::stack::IST;
-use alloc::sync::Arc;
+use super::stack;
 use core::ops::Range;
 use entry::{KERNEL_BASE, PHYSMAP_BASE};
-use mm::lock::{Rank, SpinLock};
 use mm::memory_map::MemoryMap;
 use mm::range::{MapSize, PhysRange};
-use mm::space::AddressSpace;
 use spin::Once;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::mapper::{MapToError, OffsetPageTable};
@@ -66,7 +64,7 @@ pub fn kernel_text() -> Range<u64> {
 fn guards() -> impl Iterator<Item = u64> {
     // SAFETY: entry.s defines the symbol; only its address is taken.
     let boot = unsafe { address(&boot_stack_guard) };
-    IST.iter().map(|stack| stack.guard().as_u64()).chain([boot])
+    stack::BOOT_EXCEPTION.iter().map(|stack| stack.guard().as_u64()).chain([boot])
 }
 
 /// Does this address lie in a page below a stack?
@@ -124,6 +122,7 @@ impl KernelTables {
             if features.no_execute { PageTableFlags::NO_EXECUTE } else { PageTableFlags::empty() };
         let mut tables = KernelTables { root, mapper, gigabyte_pages: features.gigabyte_pages, no_execute };
         tables.map_image(frames)?;
+        tables.open_stack_area(frames)?;
         for ram in map.ram() {
             tables.map_physical(ram, PageTableFlags::WRITABLE, frames)?;
         }
@@ -141,6 +140,28 @@ impl KernelTables {
         frames: &mut TableFrames<'_>,
     ) -> Result<(), NoTableFrames> {
         self.map(PHYSMAP_BASE, range, flags | self.no_execute, frames)
+    }
+
+    /// Fills the root's entry for kernel stacks, before any space copies it.
+    fn open_stack_area(&mut self, frames: &mut TableFrames<'_>) -> Result<(), NoTableFrames> {
+        let table = frames().ok_or(NoTableFrames)?;
+        // SAFETY: the frame is ours alone and mapped at PHYSMAP_BASE.
+        unsafe { ((PHYSMAP_BASE + table.as_u64()) as *mut PageTable).write(PageTable::new()) };
+        let entry = &mut self.mapper.level_4_table_mut()[VirtAddr::new(stack::AREA).p4_index()];
+        entry.set_addr(table, PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
+        Ok(())
+    }
+
+    /// Maps a frame, which is the caller's for good, at an address of [`stack::AREA`].
+    pub fn map_stack_page(
+        &mut self,
+        at: u64,
+        frame: PhysAddr,
+        frames: &mut TableFrames<'_>,
+    ) -> Result<(), NoTableFrames> {
+        let flags =
+            PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::GLOBAL | self.no_execute;
+        self.map_page::<Size4KiB>(at.wrapping_sub(frame.as_u64()), frame.as_u64(), flags, frames).map(|_| ())
     }
 
     /// Loads the tables; from here on the early ones and the identity map are gone.
@@ -252,29 +273,20 @@ fn whole_pages(range: PhysRange) -> PhysRange {
 /// The kernel's own root, for the time between programs.
 static KERNEL_ROOT: Once<PhysAddr> = Once::new();
 
-/// The address space that CR3 holds, kept alive while it does; none before the first program.
-static CURRENT: SpinLock<Option<Arc<AddressSpace>>> = SpinLock::new(Rank::RunQueue, None);
-
-/// Loads a program's address space.
-pub fn load_space(space: &Arc<AddressSpace>) {
-    // SAFETY: every root has the kernel half, so the running code stays mapped; the space lives as long as it
-    // is loaded, for CURRENT holds it.
-    unsafe { Cr3::write(PhysFrame::containing_address(space.root()), Cr3Flags::empty()) };
-    // The one before goes only now: its root is in CR3 no longer.
-    let before = CURRENT.lock().replace(Arc::clone(space));
-    drop(before);
+/// The kernel's own root table.
+pub fn kernel_root() -> PhysAddr {
+    *KERNEL_ROOT.get().expect("boot loads the kernel's tables first")
 }
 
-/// Goes back to the kernel's own tables, so that the program's can be freed.
-pub fn unload_space() {
-    let root = KERNEL_ROOT.get().expect("boot loads the kernel's tables before any space");
-    // SAFETY: the kernel's own root maps everything that the kernel uses.
-    unsafe { Cr3::write(PhysFrame::containing_address(*root), Cr3Flags::empty()) };
-    let before = CURRENT.lock().take();
-    drop(before);
-}
-
-/// The loaded address space, if a program's is.
-pub fn current_space() -> Option<Arc<AddressSpace>> {
-    CURRENT.lock().clone()
+/// Loads the root table at this physical address; 0 stands for the kernel's own.
+///
+/// # Safety
+/// `root` is 0 or the root of a space, which lives until another is loaded.
+pub unsafe fn load_root(root: u64) {
+    let root = match root {
+        0 => kernel_root(),
+        root => PhysAddr::new(root),
+    };
+    // SAFETY: every root has the kernel half, so the running code stays mapped; the rest is the caller's promise.
+    unsafe { Cr3::write(PhysFrame::containing_address(root), Cr3Flags::empty()) };
 }

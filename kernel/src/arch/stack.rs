@@ -1,39 +1,154 @@
-//! Kernel stacks with an unmapped page below each.
+//! Kernel stacks with an unmapped page below each: an overflow is a double fault, never silent damage.
+//!
+//! All but the boot CPU's first ones come from a pool in an area of their own. A page of it that was mapped once
+//! stays mapped, for to unmap it would take a flush on every CPU; a stack that is given back waits for the next
+//! task.
 
+use super::fpu::FpuArea;
+use super::paging::KernelTables;
 use core::cell::UnsafeCell;
+use mm::frames::FrameAllocator;
+use mm::lock::{Rank, SpinLock};
+use mm::range::PAGE_SIZE;
 use x86_64::VirtAddr;
 
-/// Stacks for the exceptions that must not rely on the current one.
-pub const IST_STACKS: usize = 3;
+/// Stacks for the exceptions that must not rely on the current one: double fault, NMI, machine check.
+pub const EXCEPTION_STACKS: usize = 3;
 
-/// Bytes of a stack for an exception that only reports.
-const STACK_BYTES: usize = 16 * 1024;
+/// Pages of a stack.
+const STACK_PAGES: u64 = 4;
 
-const GUARD_BYTES: usize = 4096;
+/// With the page below it that is never mapped.
+const SLOT_PAGES: u64 = STACK_PAGES + 1;
 
-/// A stack and, below it, the page that [`super::paging`] leaves out: an overflow is a double fault, never
-/// silent damage.
+/// Where the pool's stacks lie: one entry of the root table, which boot fills.
+pub const AREA: u64 = 0xffff_fe00_0000_0000;
+
+/// A stack in the kernel's image, for the boot CPU.
 #[repr(C, align(4096))]
-pub struct Stack(UnsafeCell<[u8; GUARD_BYTES + STACK_BYTES]>);
+pub struct ImageStack(UnsafeCell<[u8; (SLOT_PAGES * PAGE_SIZE) as usize]>);
 
 // SAFETY: Rust code never touches the bytes: the CPU and the code that runs on the stack do, one CPU a stack.
-unsafe impl Sync for Stack {}
+unsafe impl Sync for ImageStack {}
 
-impl Stack {
-    const fn new() -> Stack {
-        Stack(UnsafeCell::new([0; GUARD_BYTES + STACK_BYTES]))
-    }
-
-    /// The address just behind the stack, where the first push goes.
-    pub fn top(&self) -> VirtAddr {
-        self.guard() + (GUARD_BYTES + STACK_BYTES) as u64
-    }
-
+impl ImageStack {
     /// The page that must not be mapped.
     pub fn guard(&self) -> VirtAddr {
         VirtAddr::from_ptr(self.0.get())
     }
 }
 
-/// The stacks of double fault, NMI and machine check.
-pub static IST: [Stack; IST_STACKS] = [const { Stack::new() }; IST_STACKS];
+/// The boot CPU's exception stacks.
+pub static BOOT_EXCEPTION: [ImageStack; EXCEPTION_STACKS] =
+    [const { ImageStack(UnsafeCell::new([0; (SLOT_PAGES * PAGE_SIZE) as usize])) }; EXCEPTION_STACKS];
+
+/// The tops of the boot CPU's exception stacks.
+pub fn boot_exception_tops() -> [VirtAddr; EXCEPTION_STACKS] {
+    BOOT_EXCEPTION.each_ref().map(|stack| stack.guard() + SLOT_PAGES * PAGE_SIZE)
+}
+
+/// An owned stack; dropping it gives it back to the pool.
+pub struct Stack {
+    top: u64,
+}
+
+struct Pool {
+    tables: KernelTables,
+    frames: &'static FrameAllocator,
+    /// The top of the first free stack, 0 for none; each holds the next one's in its last word.
+    free: u64,
+    free_count: u64,
+    /// Pages of the area that were mapped or passed over, and the frames behind them and behind their tables.
+    pages: u64,
+    frames_taken: u64,
+}
+
+static POOL: SpinLock<Option<Pool>> = SpinLock::new(Rank::Tasks, None);
+
+/// Opens the pool. `tables` are the kernel's, which are loaded.
+pub fn init(tables: KernelTables, frames: &'static FrameAllocator) {
+    let pool = Pool { tables, frames, free: 0, free_count: 0, pages: 0, frames_taken: 0 };
+    *POOL.lock() = Some(pool);
+}
+
+/// Frames that the pool holds and no stack in use needs: they wait for later tasks.
+pub fn pooled_frames() -> u64 {
+    POOL.lock().as_ref().map_or(0, |pool| {
+        let used = (pool.pages / SLOT_PAGES).saturating_sub(pool.free_count) * STACK_PAGES;
+        pool.frames_taken - used
+    })
+}
+
+impl Stack {
+    /// A stack from the pool; `None` when memory is out.
+    pub fn take() -> Option<Stack> {
+        let mut pool = POOL.lock();
+        let pool = pool.as_mut()?;
+        let top = pool.free;
+        if top == 0 {
+            return pool.add().map(|top| Stack { top });
+        }
+        // SAFETY: `drop` wrote the word, in a stack that nobody has used since.
+        pool.free = unsafe { *((top - 8) as *const u64) };
+        pool.free_count -= 1;
+        Some(Stack { top })
+    }
+
+    /// The address just behind the stack.
+    pub fn top(&self) -> VirtAddr {
+        VirtAddr::new(self.top)
+    }
+
+    /// Room for the FPU registers of whoever runs on the stack, which begins below it.
+    pub fn fpu_area(&self) -> *mut FpuArea {
+        const { assert!((size_of::<FpuArea>() as u64).is_multiple_of(align_of::<FpuArea>() as u64)) };
+        (self.top - size_of::<FpuArea>() as u64) as *mut FpuArea
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let mut pool = POOL.lock();
+        let pool = pool.as_mut().expect("a stack comes from the pool");
+        // SAFETY: the stack was ours and is mapped for good; whoever drops it runs on another one.
+        unsafe { *((self.top - 8) as *mut u64) = pool.free };
+        pool.free = self.top;
+        pool.free_count += 1;
+    }
+}
+
+impl Pool {
+    /// Maps one stack more. What is there when memory runs out half way is used the next time.
+    fn add(&mut self) -> Option<u64> {
+        if self.pages.is_multiple_of(SLOT_PAGES) {
+            self.pages += 1;
+        }
+        loop {
+            let page = self.frames.allocate_for_program()?;
+            self.frames_taken += 1;
+            let (frames, taken) = (self.frames, &mut self.frames_taken);
+            let mut tables = || {
+                let table = frames.allocate_for_program()?;
+                *taken += 1;
+                Some(table.address())
+            };
+            let at = AREA + self.pages * PAGE_SIZE;
+            if self.tables.map_stack_page(at, page.address(), &mut tables).is_err() {
+                self.frames_taken -= 1;
+                self.frames.free(page);
+                return None;
+            }
+            self.pages += 1;
+            if self.pages.is_multiple_of(SLOT_PAGES) {
+                return Some(at + PAGE_SIZE);
+            }
+        }
+    }
+}
+
+/// The end of the stack that holds `address`: where a walk from there upwards must stop.
+pub fn end_of(address: u64) -> Option<u64> {
+    let slot = SLOT_PAGES * PAGE_SIZE;
+    let end = AREA + POOL.try_lock()?.as_ref()?.pages * PAGE_SIZE;
+    (AREA..end).contains(&address).then(|| (address - AREA).next_multiple_of(slot) + AREA)
+}

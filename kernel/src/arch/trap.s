@@ -2,7 +2,8 @@
 #
 # While a program runs, TSS.rsp0 and gs:[CONTEXT_END] point behind the exception frame of its UserContext: the CPU
 # pushes the frame, and this file the registers, straight into it. Then the kernel's own stack comes back, and
-# `enter_user` returns to its caller as if it had been a function call. Interrupts are off in the kernel.
+# `enter_user` returns to its caller as if it had been a function call. Interrupts are off in the
+# kernel but where it idles and at task::preempt_point.
 #
 # The per-CPU block (arch/percpu.rs), through gs while in the kernel:
     .set CONTEXT_END, 8                     # just behind the running UserContext's frame
@@ -107,8 +108,7 @@ back_in_kernel:
     pop rbx
     ret
 
-# A trap of the kernel itself, and NMI, double fault and machine check wherever they come from: those have stacks
-# of their own and touch nothing that needs gs, so nobody has to know whose gs it is.
+# A trap of the kernel itself, or an interrupt while it idles.
 kernel_trap_entry:
     PUSH_REGISTERS
     push 2                                  # AC, which copy_user or a program may have set, and DF: clear both
@@ -118,6 +118,47 @@ kernel_trap_entry:
     POP_REGISTERS
     add rsp, 16
     iretq
+
+# NMI, double fault and machine check, wherever they come from, each on a stack of its own. They may hit between the
+# kernel's entry and its swapgs: whose gs it is tells the MSR, for the kernel's block lies in the upper half.
+own_stack_entry:
+    PUSH_REGISTERS
+    push 2
+    popfq
+    mov ecx, 0xc0000101                     # GS_BASE
+    rdmsr
+    mov ebx, edx
+    test ebx, ebx
+    js 1f
+    swapgs
+1:  mov rdi, rsp
+    call kernel_trap
+    test ebx, ebx
+    js 2f
+    swapgs
+2:  POP_REGISTERS
+    add rsp, 16
+    iretq
+
+# switch_stacks(save: rdi, load: rsi): leaves the current stack, with its pointer in [save], and goes on where the
+# other one left, or where a new one was made to begin (task/switch.rs).
+    .global switch_stacks
+switch_stacks:
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov [rdi], rsp
+    mov rsp, rsi
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    ret
 
 # One stub a vector, 16 bytes each: trap_stubs + 16 * vector.
     .align 16
@@ -133,7 +174,7 @@ trap_stubs:
     .endif
     push vector
     .if (vector == 2) || (vector == 8) || (vector == 18)
-    jmp kernel_trap_entry
+    jmp own_stack_entry
     .else
     jmp trap_common
     .endif

@@ -5,7 +5,7 @@
 
 use super::errno::{Answer, Errno};
 use super::memory::{check_range, log_range_refusal};
-use super::process::Process;
+use super::thread::Thread;
 use linux_raw_sys::general::{
     MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED,
     MADV_DONTNEED_LOCKED, MADV_FREE, MADV_HUGEPAGE, MADV_KEEPONFORK, MADV_MERGEABLE, MADV_NOHUGEPAGE,
@@ -18,7 +18,7 @@ use mm::vma::{Backing, VmaFlags};
 
 /// madvise(2).
 #[inline(never)]
-pub fn madvise(process: &mut Process, address: u64, len_bytes: u64, advice: u32) -> Answer {
+pub fn madvise(thread: &mut Thread, address: u64, len_bytes: u64, advice: u32) -> Answer {
     let advice = Advice::parse(advice).ok_or(Errno::EINVAL)?;
     if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
@@ -30,7 +30,7 @@ pub fn madvise(process: &mut Process, address: u64, len_bytes: u64, advice: u32)
     }
     check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
     let range = VirtRange::from_bounds(address, end).ok_or(Errno::ENOMEM)?;
-    take(process, range, advice).map(|()| 0)
+    take(thread, range, advice).map(|()| 0)
 }
 
 /// Advice by what has to be done about it.
@@ -81,16 +81,16 @@ impl Advice {
     }
 }
 
-fn take(process: &mut Process, range: VirtRange, advice: Advice) -> Result<(), Errno> {
+fn take(thread: &mut Thread, range: VirtRange, advice: Advice) -> Result<(), Errno> {
     let (address, len_bytes) = (range.start().as_u64(), range.len_bytes());
-    let space = process.task.space.clone();
+    let space = thread.space.clone();
     let result = match advice {
         Advice::Ignore => space.check_mapped(address, len_bytes),
         Advice::Note => space.check_split(address, len_bytes),
         Advice::Drop => space.dont_need(address, len_bytes),
         Advice::Mark { set, clear } => space.set_flags(address, len_bytes, set, clear),
         Advice::Free | Advice::WipeOnFork => {
-            if !is_anonymous(process, range) {
+            if !is_anonymous(thread, range) {
                 return Err(Errno::EINVAL);
             }
             match advice {
@@ -101,7 +101,7 @@ fn take(process: &mut Process, range: VirtRange, advice: Advice) -> Result<(), E
         Advice::Populate(access) => return space.populate(range, access).1.map_err(Errno::from),
         Advice::Remove => {
             space.check_mapped(address, len_bytes)?;
-            return Err(if is_anonymous(process, range) { Errno::EINVAL } else { Errno::ENODEV });
+            return Err(if is_anonymous(thread, range) { Errno::EINVAL } else { Errno::ENODEV });
         }
         Advice::Collapse => {
             space.check_mapped(address, len_bytes)?;
@@ -110,15 +110,15 @@ fn take(process: &mut Process, range: VirtRange, advice: Advice) -> Result<(), E
         Advice::SoftOffline => return Err(Errno::EIO),
     };
     result.map_err(|refusal: Refusal| {
-        log_range_refusal(process, "madvise", address, len_bytes, refusal);
+        log_range_refusal(thread, "madvise", address, len_bytes, refusal);
         Errno::from(refusal)
     })
 }
 
 /// Is everything mapped in `range` anonymous memory?
-fn is_anonymous(process: &Process, range: VirtRange) -> bool {
+fn is_anonymous(thread: &Thread, range: VirtRange) -> bool {
     let mut anonymous = true;
-    process.task.space.for_each_vma(&mut |vma| {
+    thread.space.for_each_vma(&mut |vma| {
         if vma.range.intersection(range).is_some() {
             anonymous &= matches!(vma.backing, Backing::Anonymous);
         }

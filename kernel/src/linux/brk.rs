@@ -1,13 +1,14 @@
 //! The program break: the end of a heap that grows behind the program's image.
 
 use super::errno::Answer;
-use super::process::Process;
+use super::thread::Thread;
 use mm::pager::{Prot, Sharing};
 use mm::range::{PAGE_SIZE, USER_END, VirtRange};
 use mm::space::{MapRequest, Placement};
 use mm::vma::{Backing, VmaFlags};
 
 /// The end of a program's data, which brk moves.
+#[derive(Clone, Copy)]
 pub struct ProgramBreak {
     start: u64,
     end: u64,
@@ -26,15 +27,16 @@ impl ProgramBreak {
 }
 
 /// brk(2): the new end, or the old one when it cannot be had.
-pub fn brk(process: &mut Process, end: u64) -> Answer {
-    let ProgramBreak { start, end: old } = process.program_break;
+pub fn brk(thread: &mut Thread, end: u64) -> Answer {
+    let mut program_break = thread.program.program_break.write();
+    let ProgramBreak { start, end: old } = *program_break;
     let (Some(old_page), Some(new_page)) = (page_up(old), page_up(end)) else {
         return Ok(old);
     };
     if end < start {
         return Ok(old);
     }
-    let space = &process.task.space;
+    let space = &thread.space;
     let moved = if new_page > old_page {
         let request = MapRequest {
             placement: Placement::FixedNoReplace(old_page),
@@ -54,9 +56,9 @@ pub fn brk(process: &mut Process, end: u64) -> Answer {
         Ok(())
     };
     if moved.is_ok() {
-        process.program_break.end = end;
+        program_break.end = end;
     }
-    Ok(process.program_break.end)
+    Ok(program_break.end)
 }
 
 /// Rounds up to pages; `None` when that leaves the program's half.

@@ -4,8 +4,12 @@
 //! here, as Linux's SYSCALL_DEFINE does: `int` arguments ignore the upper half of the register.
 
 use super::errno::{Answer, Errno};
-use super::process::{self, Process};
-use super::{advice, brk, files, info, io, memory, open, signal, stat, time, wait};
+use super::thread::Thread;
+use super::{
+    advice, brk, children, clone, exec, exit, files, futex, info, io, memory, open, sched, signal, stat,
+    time, wait,
+};
+use crate::task;
 use core::sync::atomic::{AtomicU64, Ordering};
 use linux_raw_sys::general::*;
 use syscalls::Sysno;
@@ -17,15 +21,15 @@ static NAMED: [AtomicU64; NAMED_WORDS] = [const { AtomicU64::new(0) }; NAMED_WOR
 /// Calls the function that the registers ask for.
 #[allow(non_upper_case_globals)] // the call numbers are spelled as in Linux's headers
 #[inline]
-pub fn dispatch(process: &mut Process) -> Answer {
-    let p = process;
+pub fn dispatch(thread: &mut Thread) -> Answer {
+    let p = thread;
     // Linux looks at the lower half only (arch/x86/entry/common.c, do_syscall_64).
-    let number = p.task.context.rax as u32;
+    let number = p.context.rax as u32;
     /// Reads as many argument registers as there are names. In the arms, not before the match: a call
     /// without arguments shall not load six.
     macro_rules! with {
         (@ $call:expr; $name:ident $($names:ident)*; $register:ident $($registers:ident)*) => {{
-            let $name = p.task.context.$register;
+            let $name = p.context.$register;
             with!(@ $call; $($names)*; $($registers)*)
         }};
         (@ $call:expr; ; $($registers:ident)*) => { $call };
@@ -94,22 +98,52 @@ pub fn dispatch(process: &mut Process) -> Answer {
         __NR_clock_getres => with!(|a, b| time::clock_getres(p, a as u32, b)),
         __NR_gettimeofday => with!(|a, b| time::gettimeofday(a, b)),
         __NR_time => with!(|a| time::time(a)),
-        __NR_nanosleep => with!(|a| time::nanosleep(a)),
-        __NR_clock_nanosleep => with!(|a, b, c| time::clock_nanosleep(p, a as u32, b as u32, c)),
+        __NR_nanosleep => with!(|a, b| time::nanosleep(p, a, b)),
+        __NR_clock_nanosleep => with!(|a, b, c, d| time::clock_nanosleep(p, a as u32, b as u32, c, d)),
         __NR_getrusage => with!(|a, b| time::getrusage(p, a as i32, b)),
         // No alarm is ever set, so there is none to cancel; to set one is refused below.
-        __NR_alarm if p.task.context.rdi as u32 == 0 => Ok(0),
+        __NR_alarm if p.context.rdi as u32 == 0 => Ok(0),
         __NR_poll => with!(|a, b, c| wait::poll(p, a, b & 0xffff_ffff, c as i32)),
         __NR_ppoll => with!(|a, b, c, d, e| wait::ppoll(p, a, b & 0xffff_ffff, c, d, e)),
-        __NR_futex => with!(|a, b, c, d, _e, f| wait::futex(p, a, b as u32, c as u32, d, f as u32)),
+        __NR_futex => with!(|a, b, c, d, e, f| futex::futex(p, a, b as u32, c as u32, d, e, f as u32)),
         __NR_pause => wait::pause(p),
-        __NR_sched_yield => Ok(0),
+        __NR_sched_yield => {
+            task::yield_now();
+            Ok(0)
+        }
+
+        // Threads and processes.
+        __NR_clone => with!(|a, b, c, d, e| clone::clone(p, a, b, c, d, e)),
+        __NR_clone3 => with!(|a, b| clone::clone3(p, a, b)),
+        __NR_fork => clone::fork(p),
+        __NR_vfork => clone::vfork(p),
+        __NR_execve => with!(|a, b, c| exec::execve(p, a, b, c)),
+        __NR_exit => with!(|a| exit::exit(p, a)),
+        __NR_exit_group => with!(|a| exit::exit_group(p, a)),
+        __NR_wait4 => with!(|a, b, c, d| children::wait4(p, a as i32, b, c as u32, d)),
+        __NR_waitid => with!(|a, b, c, d, e| children::waitid(p, a as u32, b as i32, c, d as u32, e)),
+        __NR_set_tid_address => with!(|a| {
+            p.clear_tid = a;
+            Ok(p.member.tid() as u64)
+        }),
+        __NR_set_robust_list => with!(|a, b| info::set_robust_list(p, a, b)),
+        __NR_get_robust_list => with!(|a, b, c| info::get_robust_list(p, a as i32, b, c)),
+        __NR_sched_setaffinity => with!(|a, b, c| sched::sched_setaffinity(p, a as i32, b as u32, c)),
+        __NR_sched_getaffinity => with!(|a, b, c| sched::sched_getaffinity(p, a as i32, b as u32, c)),
+        __NR_sched_getscheduler => with!(|a| sched::sched_getscheduler(p, a as i32)),
+        __NR_sched_setscheduler => with!(|a, b, c| sched::sched_setscheduler(p, a as i32, b as u32, c)),
+        __NR_sched_getparam => with!(|a, b| sched::sched_getparam(p, a as i32, b)),
+        __NR_sched_setparam => with!(|a, b| sched::sched_setscheduler(p, a as i32, SCHED_NORMAL, b)),
+        __NR_sched_get_priority_min => with!(|a| sched::priority_bound(a as u32, 1)),
+        __NR_sched_get_priority_max => with!(|a| sched::priority_bound(a as u32, 99)),
+        __NR_getcpu => with!(|a, b| sched::getcpu(a, b)),
 
         // The program and the machine.
-        __NR_exit | __NR_exit_group => with!(|a| process::exit(p, a)),
-        __NR_getpid | __NR_gettid | __NR_getpgrp | __NR_set_tid_address => Ok(p.pid as u64),
+        __NR_getpid => Ok(p.process.pid as u64),
+        __NR_gettid => Ok(p.member.tid() as u64),
+        __NR_getpgrp => Ok(p.process.group_id as u64),
         __NR_getpgid | __NR_getsid => with!(|a| info::getpgid(p, a as i32)),
-        __NR_getppid => Ok(info::PARENT_PID),
+        __NR_getppid => Ok(p.process.parent() as u64),
         __NR_getuid | __NR_geteuid | __NR_getgid | __NR_getegid => Ok(0),
         __NR_getgroups => with!(|a| info::getgroups(a as i32)),
         __NR_getresuid | __NR_getresgid => with!(|a, b, c| info::get_three_ids(a, b, c)),
@@ -118,12 +152,9 @@ pub fn dispatch(process: &mut Process) -> Answer {
         __NR_prlimit64 => with!(|a, b, c, d| info::prlimit(p, a as i32, b as u32, c, d)),
         __NR_getrlimit => with!(|a, b| info::prlimit(p, 0, a as u32, 0, b)),
         __NR_setrlimit => with!(|a, b| info::prlimit(p, 0, a as u32, b, 0)),
-        __NR_sched_getaffinity => with!(|a, b, c| info::sched_getaffinity(p, a as i32, b as u32, c)),
-        __NR_getcpu => with!(|a, b| info::getcpu(a, b)),
-        __NR_arch_prctl => with!(|a, b| info::arch_prctl(p, a as u32, b)),
+        __NR_arch_prctl => with!(|a, b| info::arch_prctl(a as u32, b)),
         __NR_getrandom => with!(|a, b, c| info::getrandom(a, b, c as u32)),
         __NR_prctl => with!(|a, b| info::prctl(p, a as u32, b)),
-        __NR_set_robust_list => with!(|_a, b| info::set_robust_list(b)),
         // libc does without it and says nothing; so does the log.
         __NR_rseq => Err(Errno::ENOSYS),
 

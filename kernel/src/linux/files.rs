@@ -2,8 +2,9 @@
 
 use super::dev::Device;
 use super::errno::{Answer, Errno};
+use super::memory::vec_for;
 use super::proc::ProcFile;
-use super::process::Process;
+use super::thread::Thread;
 use super::tree::Directory;
 use crate::initrd::File;
 use alloc::sync::Arc;
@@ -96,7 +97,7 @@ struct Descriptor {
     close_on_exec: bool,
 }
 
-/// A program's descriptors.
+/// A program's descriptors, behind a lock where threads or programs share them.
 pub struct Descriptors {
     slots: Vec<Option<Descriptor>>,
 }
@@ -115,13 +116,14 @@ impl Descriptors {
     }
 
     /// The file behind a descriptor, or EBADF; also EBADF when it was opened with O_PATH.
-    pub fn get(&self, fd: i32) -> Result<&Arc<OpenFile>, Errno> {
-        self.get_any(fd).and_then(|file| if file.is_path() { Err(Errno::EBADF) } else { Ok(file) })
+    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        let file = &self.slot(fd)?.file;
+        if file.is_path() { Err(Errno::EBADF) } else { Ok(file.clone()) }
     }
 
     /// The same for the calls that take an O_PATH descriptor too (Linux: fdget_raw).
-    pub fn get_any(&self, fd: i32) -> Result<&Arc<OpenFile>, Errno> {
-        Ok(&self.slot(fd)?.file)
+    pub fn get_any(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        Ok(self.slot(fd)?.file.clone())
     }
 
     /// Gives `file` the lowest free descriptor, or EMFILE.
@@ -138,6 +140,11 @@ impl Descriptors {
     }
 
     fn put(&mut self, fd: usize, descriptor: Descriptor) -> Answer {
+        self.replace(fd, descriptor).map(|_| fd as u64)
+    }
+
+    /// Gives the file that the descriptor was before: closing it is for when the lock is no longer held.
+    fn replace(&mut self, fd: usize, descriptor: Descriptor) -> Result<Option<Descriptor>, Errno> {
         if fd >= MAX_DESCRIPTORS {
             return Err(Errno::EBADF);
         }
@@ -145,10 +152,22 @@ impl Descriptors {
             self.slots.try_reserve(fd + 1 - self.slots.len()).map_err(|_| Errno::ENOMEM)?;
             self.slots.resize(fd + 1, None);
         }
-        if let Some(slot) = self.slots.get_mut(fd) {
-            *slot = Some(descriptor);
+        Ok(self.slots.get_mut(fd).and_then(|slot| slot.replace(descriptor)))
+    }
+
+    /// A copy of them all, or ENOMEM.
+    pub fn try_clone(&self) -> Result<Descriptors, Errno> {
+        let mut slots = vec_for(self.slots.len())?;
+        slots.extend_from_slice(&self.slots);
+        Ok(Descriptors { slots })
+    }
+
+    /// Takes out those that a new program does not get (FD_CLOEXEC).
+    pub fn without_close_on_exec(mut self) -> Descriptors {
+        for slot in &mut self.slots {
+            slot.take_if(|descriptor| descriptor.close_on_exec);
         }
-        Ok(fd as u64)
+        self
     }
 
     fn slot(&self, fd: i32) -> Result<&Descriptor, Errno> {
@@ -162,67 +181,83 @@ impl Descriptors {
     }
 }
 
+impl Thread {
+    /// The file behind a descriptor, as [`Descriptors::get`] has it.
+    pub fn file(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        self.files.lock().get(fd)
+    }
+
+    /// The same with O_PATH.
+    pub fn file_any(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+        self.files.lock().get_any(fd)
+    }
+}
+
 /// close(2).
-pub fn close(process: &mut Process, fd: i32) -> Answer {
-    process.files.slot(fd)?;
-    let slot = usize::try_from(fd).ok().and_then(|fd| process.files.slots.get_mut(fd));
-    drop(slot.and_then(Option::take));
-    Ok(0)
+pub fn close(thread: &mut Thread, fd: i32) -> Answer {
+    let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
+    // Out of the lock, then dropped: the last reference gives the object back.
+    let closed = thread.files.lock().slots.get_mut(index).and_then(Option::take);
+    closed.map(|_| 0).ok_or(Errno::EBADF)
 }
 
 /// dup(2).
-pub fn dup(process: &mut Process, fd: i32) -> Answer {
-    let file = process.files.get_any(fd)?.clone();
-    process.files.add(file, 0)
+pub fn dup(thread: &mut Thread, fd: i32) -> Answer {
+    let file = thread.file_any(fd)?;
+    // A clone goes in: the lock is not held when a file that finds no room is dropped.
+    thread.files.lock().add(file.clone(), 0)
 }
 
 /// dup2(2).
-pub fn dup2(process: &mut Process, old: i32, new: i32) -> Answer {
+pub fn dup2(thread: &mut Thread, old: i32, new: i32) -> Answer {
     if old == new {
-        return process.files.get_any(old).map(|_| old as u64);
+        return thread.file_any(old).map(|_| old as u64);
     }
-    dup3(process, old, new, 0)
+    dup3(thread, old, new, 0)
 }
 
 /// dup3(2).
-pub fn dup3(process: &mut Process, old: i32, new: i32, flags: u32) -> Answer {
+pub fn dup3(thread: &mut Thread, old: i32, new: i32, flags: u32) -> Answer {
     if flags & !O_CLOEXEC != 0 || old == new {
         return Err(Errno::EINVAL);
     }
     let new = usize::try_from(new).map_err(|_| Errno::EBADF)?;
-    let file = process.files.get_any(old)?.clone();
-    process.files.put(new, Descriptor { file, close_on_exec: flags & O_CLOEXEC != 0 })
+    let file = thread.file_any(old)?;
+    let descriptor = Descriptor { file: file.clone(), close_on_exec: flags & O_CLOEXEC != 0 };
+    let replaced = thread.files.lock().replace(new, descriptor);
+    replaced.map(|_| new as u64)
 }
 
 /// fcntl(2): the commands for descriptors and status flags; no locks, leases or owners.
-pub fn fcntl(process: &mut Process, fd: i32, command: u32, argument: u64) -> Answer {
-    let descriptor = process.files.slot_mut(fd)?;
+pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answer {
+    let file = thread.file_any(fd)?;
     // fs/fcntl.c, check_fcntl_cmd.
     let takes_paths = matches!(command, F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL);
-    if descriptor.file.is_path() && !takes_paths {
+    if file.is_path() && !takes_paths {
         return Err(Errno::EBADF);
     }
+    let mut files = thread.files.lock();
+    let descriptor = files.slot_mut(fd)?;
     match command {
         F_DUPFD | F_DUPFD_CLOEXEC => {
-            let file = descriptor.file.clone();
             if argument >= MAX_DESCRIPTORS as u64 {
                 return Err(Errno::EINVAL);
             }
-            process.files.add_from(argument as usize, file, command == F_DUPFD_CLOEXEC)
+            thread.files.lock().add_from(argument as usize, file, command == F_DUPFD_CLOEXEC)
         }
         F_GETFD => Ok(if descriptor.close_on_exec { u64::from(FD_CLOEXEC) } else { 0 }),
         F_SETFD => {
             descriptor.close_on_exec = argument & u64::from(FD_CLOEXEC) != 0;
             Ok(0)
         }
-        F_GETFL => Ok(u64::from(descriptor.file.flags.load(Ordering::Relaxed) | O_LARGEFILE)),
+        F_GETFL => Ok(u64::from(file.flags.load(Ordering::Relaxed) | O_LARGEFILE)),
         F_SETFL => {
             // fs/fcntl.c, SETFL_MASK. None of them changes what our files do.
             let changeable = O_APPEND | O_NONBLOCK | O_NOATIME;
             if argument as u32 & O_DIRECT != 0 {
                 return Err(Errno::EINVAL);
             }
-            let flags = &descriptor.file.flags;
+            let flags = &file.flags;
             let kept = flags.load(Ordering::Relaxed) & !changeable;
             flags.store(kept | argument as u32 & changeable, Ordering::Relaxed);
             Ok(0)
@@ -232,9 +267,10 @@ pub fn fcntl(process: &mut Process, fd: i32, command: u32, argument: u64) -> Ans
 }
 
 /// ioctl(2): nothing here is a terminal, a disk or a socket.
-pub fn ioctl(process: &mut Process, fd: i32, command: u32) -> Answer {
-    process.files.get(fd)?;
-    let descriptor = process.files.slot_mut(fd)?;
+pub fn ioctl(thread: &mut Thread, fd: i32, command: u32) -> Answer {
+    thread.file(fd)?;
+    let mut files = thread.files.lock();
+    let descriptor = files.slot_mut(fd)?;
     match command {
         FIOCLEX => descriptor.close_on_exec = true,
         FIONCLEX => descriptor.close_on_exec = false,
@@ -244,8 +280,9 @@ pub fn ioctl(process: &mut Process, fd: i32, command: u32) -> Answer {
 }
 
 /// umask(2): the mask before. Nothing is ever created.
-pub fn umask(process: &mut Process, mask: u32) -> Answer {
-    Ok(u64::from(core::mem::replace(&mut process.umask, mask & 0o777)))
+pub fn umask(thread: &mut Thread, mask: u32) -> Answer {
+    let before = core::mem::replace(&mut thread.process.settings.lock().umask, mask & 0o777);
+    Ok(u64::from(before))
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use super::abi::{Rlimit, Sysinfo, Utsname};
 use super::errno::{Answer, Errno};
 use super::files::MAX_DESCRIPTORS;
 use super::io;
-use super::process::Process;
+use super::process;
+use super::thread::Thread;
 use crate::clock;
 use crate::machine::machine;
 use crate::random;
+use crate::task;
 use crate::user_memory;
 use linux_raw_sys::general::{
     ARCH_SET_FS, GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM, MLOCK_LIMIT, RLIM_NLIMITS, RLIMIT_CORE,
@@ -25,8 +27,8 @@ use zerocopy::FromZeros;
 const ARCH_GET_FS: u32 = 0x1003;
 const ARCH_GET_GS: u32 = 0x1004;
 
-/// Every program's parent: nobody that it could meet.
-pub const PARENT_PID: u64 = 1;
+/// struct robust_list_head (include/uapi/linux/futex.h).
+const ROBUST_HEAD_BYTES: u64 = size_of::<robust_list_head>() as u64;
 
 /// RLIMIT_* of a new program: no limits but those that Linux has by default and that mean something here.
 pub fn default_limits() -> [Rlimit; RLIM_NLIMITS as usize] {
@@ -44,12 +46,13 @@ pub fn default_limits() -> [Rlimit; RLIM_NLIMITS as usize] {
 }
 
 /// prlimit64(2). New limits are kept for the program to read back; only the old ones hold.
-pub fn prlimit(process: &mut Process, pid: i32, resource: u32, new: u64, old: u64) -> Answer {
-    if pid != 0 && pid != process.pid {
+pub fn prlimit(thread: &mut Thread, pid: i32, resource: u32, new: u64, old: u64) -> Answer {
+    if pid != 0 && pid != thread.process.pid {
         return Err(Errno::ESRCH);
     }
-    let slot = process.limits.get_mut(resource as usize).ok_or(Errno::EINVAL)?;
     let wanted = if new != 0 { Some(user_memory::read_value::<Rlimit>(new)?) } else { None };
+    let mut settings = thread.process.settings.lock();
+    let slot = settings.limits.get_mut(resource as usize).ok_or(Errno::EINVAL)?;
     let before = *slot;
     if let Some(wanted) = wanted {
         if wanted.rlim_cur > wanted.rlim_max {
@@ -60,6 +63,7 @@ pub fn prlimit(process: &mut Process, pid: i32, resource: u32, new: u64, old: u6
         }
         *slot = wanted;
     }
+    drop(settings);
     if old != 0 {
         user_memory::write_value(old, &before)?;
     }
@@ -96,7 +100,7 @@ pub fn sysinfo(out: u64) -> Answer {
         uptime: (clock::monotonic_ns() / 1_000_000_000) as i64,
         totalram: frames.total_frames() * PAGE_SIZE,
         freeram: frames.free_frames() * PAGE_SIZE,
-        procs: 1,
+        procs: u16::try_from(process::count_threads()).unwrap_or(u16::MAX),
         mem_unit: 1,
         ..Sysinfo::new_zeroed()
     };
@@ -117,49 +121,25 @@ pub fn getgroups(room: i32) -> Answer {
     if room < 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
-/// getpgid(2), getsid(2): the program is alone in its group and session.
-pub fn getpgid(process: &mut Process, pid: i32) -> Answer {
-    match pid {
-        0 => Ok(process.pid as u64),
-        pid if pid == process.pid => Ok(pid as u64),
-        _ => Err(Errno::ESRCH),
-    }
-}
-
-/// sched_getaffinity(2): CPU 0. Answers the bytes written, one word.
-pub fn sched_getaffinity(process: &mut Process, pid: i32, len_bytes: u32, out: u64) -> Answer {
-    if len_bytes == 0 || !len_bytes.is_multiple_of(8) {
-        return Err(Errno::EINVAL);
-    }
-    if pid != 0 && pid != process.pid {
-        return Err(Errno::ESRCH);
-    }
-    user_memory::write_value(out, &1u64)?;
-    Ok(8)
-}
-
-/// getcpu(2): CPU 0 of node 0.
-pub fn getcpu(cpu: u64, node: u64) -> Answer {
-    for address in [cpu, node] {
-        if address != 0 {
-            user_memory::write_value(address, &0u32)?;
-        }
-    }
-    Ok(0)
+/// getpgid(2), getsid(2): a run of `init=` is one group and one session, named after its first process.
+pub fn getpgid(thread: &mut Thread, pid: i32) -> Answer {
+    let group_id = match pid {
+        0 => thread.process.group_id,
+        pid => process::find(pid).ok_or(Errno::ESRCH)?.group_id,
+    };
+    Ok(group_id as u64)
 }
 
 /// arch_prctl(2): the thread pointer.
-pub fn arch_prctl(process: &mut Process, code: u32, address: u64) -> Answer {
-    let context = &mut process.task.context;
+pub fn arch_prctl(code: u32, address: u64) -> Answer {
     match code {
         ARCH_SET_FS if address >= USER_END => Err(Errno::EPERM),
         ARCH_SET_FS => {
-            context.fs_base = address;
-            context.load_fs_base();
+            task::set_fs_base(address);
             Ok(0)
         }
         ARCH_GET_FS => {
-            user_memory::write_value(address, &context.fs_base)?;
+            user_memory::write_value(address, &task::fs_base())?;
             Ok(0)
         }
         // Nobody can set it.
@@ -171,10 +151,23 @@ pub fn arch_prctl(process: &mut Process, code: u32, address: u64) -> Answer {
     }
 }
 
-/// set_robust_list(2): the list matters when a thread dies and others wait; there are no others.
-pub fn set_robust_list(len_bytes: u64) -> Answer {
-    // struct robust_list_head (include/uapi/linux/futex.h).
-    if len_bytes == size_of::<robust_list_head>() as u64 { Ok(0) } else { Err(Errno::EINVAL) }
+/// set_robust_list(2).
+pub fn set_robust_list(thread: &mut Thread, head: u64, len_bytes: u64) -> Answer {
+    if len_bytes != ROBUST_HEAD_BYTES {
+        return Err(Errno::EINVAL);
+    }
+    thread.robust_list = head;
+    Ok(0)
+}
+
+/// get_robust_list(2): one's own; nobody but the thread itself knows it.
+pub fn get_robust_list(thread: &mut Thread, tid: i32, head: u64, len_bytes: u64) -> Answer {
+    if tid != 0 && tid != thread.member.tid() {
+        return Err(Errno::ESRCH);
+    }
+    user_memory::write_value(len_bytes, &ROBUST_HEAD_BYTES)?;
+    user_memory::write_value(head, &thread.robust_list)?;
+    Ok(0)
 }
 
 /// getrandom(2): never blocks, whatever the flags.
@@ -192,7 +185,7 @@ pub fn getrandom(buffer: u64, count: u64, flags: u32) -> Answer {
 }
 
 /// prctl(2): the thread's name, and settings that are as they are.
-pub fn prctl(process: &mut Process, option: u32, argument: u64) -> Answer {
+pub fn prctl(thread: &mut Thread, option: u32, argument: u64) -> Answer {
     match option {
         PR_SET_NAME => {
             let mut name = [0; 16];
@@ -204,11 +197,11 @@ pub fn prctl(process: &mut Process, option: u32, argument: u64) -> Answer {
                     break;
                 }
             }
-            process.thread_name = name;
+            thread.name = name;
             Ok(0)
         }
         PR_GET_NAME => {
-            user_memory::write_value(argument, &process.thread_name)?;
+            user_memory::write_value(argument, &thread.name)?;
             Ok(0)
         }
         PR_GET_DUMPABLE => Ok(1),

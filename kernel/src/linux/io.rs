@@ -10,8 +10,8 @@ use super::errno::{Answer, Errno};
 use super::files::{Object, OpenFile, Stream};
 use super::memory::vec_for;
 use super::proc;
-use super::process::Process;
 use super::stat::Metadata;
+use super::thread::Thread;
 use crate::random;
 use crate::user_memory;
 use alloc::sync::Arc;
@@ -24,49 +24,49 @@ use mm::range::{PAGE_SIZE, USER_END};
 const MAX_TRANSFER: u64 = 0x7fff_f000;
 
 /// read(2).
-pub fn read(process: &mut Process, fd: i32, buffer: u64, count: u64) -> Answer {
-    let file = readable(process, fd)?;
-    read_next(process, &file, buffer, check_buffer(buffer, count)?)
+pub fn read(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
+    let file = readable(thread, fd)?;
+    read_next(thread, &file, buffer, check_buffer(buffer, count)?)
 }
 
 /// write(2).
-pub fn write(process: &mut Process, fd: i32, buffer: u64, count: u64) -> Answer {
-    let file = writable(process, fd)?;
+pub fn write(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
+    let file = writable(thread, fd)?;
     write_to(&file, buffer, check_buffer(buffer, count)?)
 }
 
 /// pread64(2).
-pub fn pread(process: &mut Process, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
+pub fn pread(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
     let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    check_position(process.files.get(fd)?)?;
-    let file = readable(process, fd)?;
-    read_at(process, &file, position, buffer, check_buffer(buffer, count)?)
+    check_position(thread.file(fd)?.as_ref())?;
+    let file = readable(thread, fd)?;
+    read_at(thread, &file, position, buffer, check_buffer(buffer, count)?)
 }
 
 /// pwrite64(2).
-pub fn pwrite(process: &mut Process, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
+pub fn pwrite(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
     u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    check_position(process.files.get(fd)?)?;
-    let file = writable(process, fd)?;
+    check_position(thread.file(fd)?.as_ref())?;
+    let file = writable(thread, fd)?;
     write_to(&file, buffer, check_buffer(buffer, count)?)
 }
 
 /// readv(2).
-pub fn readv(process: &mut Process, fd: i32, vector: u64, count: u64) -> Answer {
-    let file = readable(process, fd)?;
-    each_part(&read_vector(vector, count)?, |part| read_next(process, &file, part.iov_base, part.iov_len))
+pub fn readv(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
+    let file = readable(thread, fd)?;
+    each_part(&read_vector(vector, count)?, |part| read_next(thread, &file, part.iov_base, part.iov_len))
 }
 
 /// writev(2).
-pub fn writev(process: &mut Process, fd: i32, vector: u64, count: u64) -> Answer {
-    let file = writable(process, fd)?;
+pub fn writev(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
+    let file = writable(thread, fd)?;
     each_part(&read_vector(vector, count)?, |part| write_to(&file, part.iov_base, part.iov_len))
 }
 
 /// lseek(2).
-pub fn lseek(process: &mut Process, fd: i32, offset: i64, whence: u32) -> Answer {
-    let file = process.files.get(fd)?;
-    check_position(file)?;
+pub fn lseek(thread: &mut Thread, fd: i32, offset: i64, whence: u32) -> Answer {
+    let file = thread.file(fd)?;
+    check_position(&file)?;
     // drivers/char/mem.c, null_lseek: stays at 0, wherever it is asked to go.
     if matches!(file.object, Object::Device(_)) && whence <= SEEK_HOLE {
         return Ok(0);
@@ -92,8 +92,8 @@ pub fn lseek(process: &mut Process, fd: i32, offset: i64, whence: u32) -> Answer
 }
 
 /// fsync(2), fdatasync(2): a dax device flushes what its medium needs (Linux answers EINVAL; error matrix).
-pub fn fsync(process: &mut Process, fd: i32) -> Answer {
-    match &process.files.get(fd)?.object {
+pub fn fsync(thread: &mut Thread, fd: i32) -> Answer {
+    match &thread.file(fd)?.object {
         Object::Dax(open) => open.flush(0, open.device().size_bytes())?,
         Object::File(_) | Object::Directory(_) => {}
         Object::Stream(_) | Object::Device(_) | Object::Proc(_) => return Err(Errno::EINVAL),
@@ -102,14 +102,14 @@ pub fn fsync(process: &mut Process, fd: i32) -> Answer {
 }
 
 /// ftruncate(2): nothing here has a length that can change.
-pub fn ftruncate(process: &mut Process, fd: i32) -> Answer {
-    process.files.get(fd)?;
+pub fn ftruncate(thread: &mut Thread, fd: i32) -> Answer {
+    thread.file(fd)?;
     Err(Errno::EINVAL)
 }
 
 /// fallocate(2): the same.
-pub fn fallocate(process: &mut Process, fd: i32, offset: i64, len_bytes: i64) -> Answer {
-    let file = process.files.get(fd)?;
+pub fn fallocate(thread: &mut Thread, fd: i32, offset: i64, len_bytes: i64) -> Answer {
+    let file = thread.file(fd)?;
     if offset < 0 || len_bytes <= 0 {
         return Err(Errno::EINVAL);
     }
@@ -122,8 +122,8 @@ pub fn fallocate(process: &mut Process, fd: i32, offset: i64, len_bytes: i64) ->
     }
 }
 
-fn readable(process: &Process, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    let file = process.files.get(fd)?;
+fn readable(thread: &Thread, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+    let file = thread.file(fd)?;
     if !file.is_readable() {
         return Err(Errno::EBADF);
     }
@@ -134,8 +134,8 @@ fn readable(process: &Process, fd: i32) -> Result<Arc<OpenFile>, Errno> {
     }
 }
 
-fn writable(process: &Process, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    let file = process.files.get(fd)?;
+fn writable(thread: &Thread, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+    let file = thread.file(fd)?;
     if !file.is_writable() {
         return Err(Errno::EBADF);
     }
@@ -198,18 +198,18 @@ fn each_part(parts: &[Iovec], mut transfer: impl FnMut(&Iovec) -> Answer) -> Ans
 }
 
 /// Reads at the file's position and moves it.
-fn read_next(process: &mut Process, file: &OpenFile, buffer: u64, count: u64) -> Answer {
+fn read_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
     if let Object::Proc(kind) = file.object
         && kind.ends_before(file.position())
     {
         return Ok(0);
     }
-    let done = read_at(process, file, file.position(), buffer, count)?;
+    let done = read_at(thread, file, file.position(), buffer, count)?;
     file.set_position(file.position().saturating_add(done));
     Ok(done)
 }
 
-fn read_at(process: &mut Process, file: &OpenFile, position: u64, buffer: u64, count: u64) -> Answer {
+fn read_at(thread: &mut Thread, file: &OpenFile, position: u64, buffer: u64, count: u64) -> Answer {
     match &file.object {
         Object::Stream(_) | Object::Device(Device::Null) => Ok(0),
         Object::File(contents) => {
@@ -219,7 +219,7 @@ fn read_at(process: &mut Process, file: &OpenFile, position: u64, buffer: u64, c
         }
         Object::Device(Device::Zero) => fill(buffer, count, |_| {}),
         Object::Device(Device::Random) => fill(buffer, count, random::fill),
-        Object::Proc(kind) => proc::read(process, *kind, position, buffer, count),
+        Object::Proc(kind) => proc::read(thread, *kind, position, buffer, count),
         Object::Dax(_) => Err(Errno::EINVAL),
         Object::Directory(_) => Err(Errno::EISDIR),
     }

@@ -1,22 +1,23 @@
 //! The start of a program: from a path in the initrd to registers that can be run.
 
 use super::brk::ProgramBreak;
-use super::process::Process;
+use super::process::Program;
 use super::signal;
 use crate::arch::context::UserContext;
-use crate::arch::paging;
+use crate::clock;
 use crate::initrd::File;
 use crate::linux::image::{ImageError, Plan};
 use crate::linux::stack::{Arguments, Auxiliary, InitialStack, TooLong};
 use crate::machine::machine;
 use crate::random;
-use crate::task::Task;
+use crate::task;
 use crate::user_memory::{self, BadAddress};
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
 use core::fmt;
 use linux_raw_sys::general::{S_IFDIR, S_IFMT};
+use mm::lock::SpaceLock;
 use mm::pager::{Prot, Refusal, Sharing};
 use mm::range::{MapSize, PAGE_SIZE, USER_END};
 use mm::space::{AddressSpace, MapRequest, Placement};
@@ -73,32 +74,51 @@ impl From<BadAddress> for LoadError {
     }
 }
 
-/// Makes the program at `path` of the initrd ready to run, and leaves its address space loaded, also when it
-/// fails.
-pub fn load(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Box<Process>, LoadError> {
+/// A program that can be run.
+pub struct Loaded {
+    /// Its memory.
+    pub space: Arc<AddressSpace>,
+    /// What runs in it.
+    pub program: Arc<Program>,
+    /// Its first registers.
+    pub context: UserContext,
+}
+
+/// The file at `path` of the initrd, if it can be a program.
+pub fn find(path: &str) -> Result<&'static File, LoadError> {
+    let file = machine().initrd.find(path).ok_or(LoadError::NotFound)?;
+    if file.mode & S_IFMT == S_IFDIR { Err(LoadError::Directory) } else { Ok(file) }
+}
+
+/// Makes a program of `file` ready to run. The caller's own address space is loaded again when this returns.
+pub fn load(file: &'static File, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Loaded, LoadError> {
     let machine = machine();
-    let file = machine.initrd.find(path).ok_or(LoadError::NotFound)?;
-    if file.mode & S_IFMT == S_IFDIR {
-        return Err(LoadError::Directory);
-    }
     let plan = Plan::parse(file.bytes).map_err(LoadError::Image)?;
     if plan.wants_executable_stack {
-        log::warn!("{path}: wants an executable stack; it gets one that is not");
+        log::warn!("{}: wants an executable stack; it gets one that is not", file.path);
     }
     let space = AddressSpace::new(&machine.kernel_half, &machine.memory, random::u64());
     let space = space.ok_or(LoadError::NoMemory)?;
     let bias = plan.bias(random_above(IMAGE_BASE, IMAGE_RANDOM_BYTES, MapSize::Size2M));
     plan.map(file, &space, bias)?;
-    paging::load_space(&space);
+    let before = task::current_space();
+    task::use_space(Some(Arc::clone(&space)));
+    let stack = start_stack(&space, &plan, bias, file, argv, envp);
+    task::use_space(before);
+    let stack = stack?;
     let mut context = UserContext::default();
     context.rip = plan.entry.wrapping_add(bias);
-    let stack = start_stack(&space, &plan, bias, file, argv, envp)?;
     context.rsp = stack.pointer;
     // Interrupts on; bit 1 is always set.
     context.rflags = 0x202;
     let heap = random_above(plan.high().wrapping_add(bias), HEAP_RANDOM_BYTES, MapSize::Size4K);
-    let auxv = stack.bytes[stack.auxv].into();
-    Ok(Box::new(Process::new(Task { context, space }, file, ProgramBreak::new(heap), auxv)))
+    let program = Program {
+        executable: file,
+        auxv: stack.bytes[stack.auxv].into(),
+        program_break: SpaceLock::new(ProgramBreak::new(heap)),
+        started_ns: clock::monotonic_ns(),
+    };
+    Ok(Loaded { space, program: Arc::new(program), context })
 }
 
 /// Maps the stack and puts the arguments on it.

@@ -6,7 +6,7 @@
 use super::dev::Device;
 use super::errno::{Answer, Errno};
 use super::files::{Object, OpenFile};
-use super::process::Process;
+use super::thread::Thread;
 use crate::linux::image::FilePages;
 use crate::machine::machine;
 use alloc::sync::Arc;
@@ -20,6 +20,7 @@ use linux_raw_sys::general::{
 };
 use mm::pager::{Access, Prot, Refusal, Sharing};
 use mm::range::{PAGE_SIZE, USER_END, VirtRange};
+use mm::shared::SharedPages;
 use mm::space::{MapRequest, Placement};
 use mm::vma::{Backing, VmaFlags};
 
@@ -61,7 +62,7 @@ pub fn vec_for<T>(count: usize) -> Result<Vec<T>, Errno> {
 /// mmap(2).
 #[inline(never)]
 pub fn mmap(
-    process: &mut Process,
+    thread: &mut Thread,
     address: u64,
     len_bytes: u64,
     prot: u32,
@@ -70,10 +71,10 @@ pub fn mmap(
     offset_bytes: u64,
 ) -> Answer {
     if !offset_bytes.is_multiple_of(PAGE_SIZE) {
-        return Err(refused_offset(process, fd, flags, offset_bytes));
+        return Err(refused_offset(thread, fd, flags, offset_bytes));
     }
     let file = match flags & MAP_ANONYMOUS {
-        0 => Some(process.files.get(fd)?.clone()),
+        0 => Some(thread.file(fd)?),
         _ => None,
     };
     // There is no hugetlbfs file, and no huge page was reserved (Linux: mm/hugetlb.c, hugetlb_reserve_pages).
@@ -86,8 +87,8 @@ pub fn mmap(
         Some(_) if offset_bytes.checked_add(len_bytes.next_multiple_of(PAGE_SIZE)).is_none() => {
             return Err(Errno::EOVERFLOW);
         }
-        Some(file) => file_target(file, prot, flags)?,
-        None => anonymous_target(flags)?,
+        Some(file) => file_target(file, len_bytes, prot, flags)?,
+        None => anonymous_target(len_bytes, flags)?,
     };
     let request = MapRequest {
         placement: placement(address, flags),
@@ -95,21 +96,21 @@ pub fn mmap(
         prot: to_prot(prot),
         max_prot: target.max_prot,
         sharing: target.sharing,
+        offset_bytes: if matches!(target.backing, Backing::Shared(_)) { 0 } else { offset_bytes },
         backing: target.backing,
-        offset_bytes,
         flags: target.flags,
         name: "",
     };
-    let start = process.task.space.mmap(&request).map_err(|refusal| {
-        log_refusal(process, "mmap", file.as_deref(), refusal);
+    let start = thread.space.mmap(&request).map_err(|refusal| {
+        log_refusal(thread, "mmap", file.as_deref(), refusal);
         // Linux makes room before it asks the device, and calls this failure ENOMEM.
-        if flags & MAP_FIXED != 0 && cuts_an_entry(process, address, len_bytes) {
+        if flags & MAP_FIXED != 0 && cuts_an_entry(thread, address, len_bytes) {
             return Errno::ENOMEM;
         }
         Errno::from(refusal)
     })?;
     if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE || flags & MAP_LOCKED != 0 {
-        populate(process, start.as_u64(), len_bytes, request.prot);
+        populate(thread, start.as_u64(), len_bytes, request.prot);
     }
     Ok(start.as_u64())
 }
@@ -142,7 +143,7 @@ fn check_geometry(address: u64, len_bytes: u64, flags: u32) -> Result<(), Errno>
     Ok(())
 }
 
-fn anonymous_target(flags: u32) -> Result<Target, Errno> {
+fn anonymous_target(len_bytes: u64, flags: u32) -> Result<Target, Errno> {
     let grows_down = flags & MAP_GROWSDOWN != 0;
     let sharing = match flags & MAP_TYPE {
         MAP_PRIVATE => Sharing::Private,
@@ -150,10 +151,19 @@ fn anonymous_target(flags: u32) -> Result<Target, Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let flags = if grows_down { VmaFlags::GROWS_DOWN } else { VmaFlags::empty() };
-    Ok(Target { backing: Backing::Anonymous, sharing, max_prot: Prot::all(), flags })
+    Ok(Target { backing: zeros(len_bytes, sharing)?, sharing, max_prot: Prot::all(), flags })
 }
 
-fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> {
+/// Memory without a file: a program's own, or an object that children share.
+fn zeros(len_bytes: u64, sharing: Sharing) -> Result<Backing, Errno> {
+    if sharing == Sharing::Private {
+        return Ok(Backing::Anonymous);
+    }
+    check_reserve()?;
+    SharedPages::new(len_bytes, machine().memory.frames).map(Backing::Shared).ok_or(Errno::ENOMEM)
+}
+
+fn file_target(file: &OpenFile, len_bytes: u64, prot: u32, flags: u32) -> Result<Target, Errno> {
     let sharing = match flags & MAP_TYPE {
         MAP_SHARED => Sharing::Shared,
         MAP_SHARED_VALIDATE => {
@@ -189,7 +199,7 @@ fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> 
             check_reserve()?;
             Backing::Private(Arc::new(FilePages::whole(contents)))
         }
-        Object::Device(Device::Zero) => Backing::Anonymous,
+        Object::Device(Device::Zero) => zeros(len_bytes, sharing)?,
         Object::Device(Device::Null | Device::Random) => return Err(Errno::ENODEV),
         Object::Stream(_) | Object::Directory(_) | Object::Proc(_) => return Err(Errno::ENODEV),
     };
@@ -223,10 +233,10 @@ fn to_prot(prot: u32) -> Prot {
 }
 
 /// Would a mapping of these addresses cut through an entry of a device?
-fn cuts_an_entry(process: &Process, address: u64, len_bytes: u64) -> bool {
+fn cuts_an_entry(thread: &Thread, address: u64, len_bytes: u64) -> bool {
     let Some(end) = check_range(address, len_bytes) else { return false };
     let mut cuts = false;
-    process.task.space.for_each_vma(&mut |vma| {
+    thread.space.for_each_vma(&mut |vma| {
         // A vma of a device is whole entries, at a multiple of their size.
         let is_cut = |edge: u64| {
             let inside = vma.range.start().as_u64() < edge && edge < vma.range.end().as_u64();
@@ -238,46 +248,46 @@ fn cuts_an_entry(process: &Process, address: u64, len_bytes: u64) -> bool {
 }
 
 /// Faults in what was mapped, as far as it goes: mmap has succeeded already.
-fn populate(process: &mut Process, start: u64, len_bytes: u64, prot: Prot) {
+fn populate(thread: &mut Thread, start: u64, len_bytes: u64, prot: Prot) {
     let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
     if let Some(range) = VirtRange::new(start, len_bytes.next_multiple_of(PAGE_SIZE)) {
-        let _ = process.task.space.populate(range, access);
+        let _ = thread.space.populate(range, access);
     }
 }
 
-fn refused_offset(process: &mut Process, fd: i32, flags: u32, offset_bytes: u64) -> Errno {
-    let file = process.files.get(fd).ok().filter(|_| flags & MAP_ANONYMOUS == 0).cloned();
+fn refused_offset(thread: &mut Thread, fd: i32, flags: u32, offset_bytes: u64) -> Errno {
+    let file = thread.file(fd).ok().filter(|_| flags & MAP_ANONYMOUS == 0);
     let align = match file.as_deref().map(|file| &file.object) {
         Some(Object::Dax(open)) => open.device().align(),
         _ => mm::range::MapSize::Size4K,
     };
     let refusal = Refusal::Misaligned { what: "offset", value: offset_bytes, align };
-    log_refusal(process, "mmap", file.as_deref(), refusal);
+    log_refusal(thread, "mmap", file.as_deref(), refusal);
     Errno::from(refusal)
 }
 
 /// Says in the log why a device was not mapped: EINVAL alone has cost people days.
-fn log_refusal(process: &mut Process, call: &str, file: Option<&OpenFile>, refusal: Refusal) {
+fn log_refusal(thread: &mut Thread, call: &str, file: Option<&OpenFile>, refusal: Refusal) {
     let Some(Object::Dax(open)) = file.map(|file| &file.object) else { return };
-    if process.may_log() {
+    if thread.may_log() {
         log::warn!("{call} of /dev/{} refused: {refusal}", open.device().name());
     }
 }
 
 /// munmap(2).
-pub fn munmap(process: &mut Process, address: u64, len_bytes: u64) -> Answer {
+pub fn munmap(thread: &mut Thread, address: u64, len_bytes: u64) -> Answer {
     if !address.is_multiple_of(PAGE_SIZE) || len_bytes == 0 || check_range(address, len_bytes).is_none() {
         return Err(Errno::EINVAL);
     }
-    process.task.space.munmap(address, len_bytes).map_err(|refusal| {
-        log_range_refusal(process, "munmap", address, len_bytes, refusal);
+    thread.space.munmap(address, len_bytes).map_err(|refusal| {
+        log_range_refusal(thread, "munmap", address, len_bytes, refusal);
         Errno::from(refusal)
     })?;
     Ok(0)
 }
 
 /// mprotect(2).
-pub fn mprotect(process: &mut Process, address: u64, len_bytes: u64, prot: u32) -> Answer {
+pub fn mprotect(thread: &mut Thread, address: u64, len_bytes: u64, prot: u32) -> Answer {
     if prot & (PROT_GROWSDOWN | PROT_GROWSUP) != 0 || !address.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
@@ -288,16 +298,16 @@ pub fn mprotect(process: &mut Process, address: u64, len_bytes: u64, prot: u32) 
     if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
         return Err(Errno::EINVAL);
     }
-    process.task.space.mprotect(address, len_bytes, to_prot(prot)).map_err(|refusal| {
-        log_range_refusal(process, "mprotect", address, len_bytes, refusal);
+    thread.space.mprotect(address, len_bytes, to_prot(prot)).map_err(|refusal| {
+        log_range_refusal(thread, "mprotect", address, len_bytes, refusal);
         Errno::from(refusal)
     })?;
     Ok(0)
 }
 
 /// Says in the log that a call would have split an entry; other refusals speak for themselves.
-pub fn log_range_refusal(process: &mut Process, call: &str, address: u64, len_bytes: u64, refusal: Refusal) {
-    if matches!(refusal, Refusal::Misaligned { .. }) && process.may_log() {
+pub fn log_range_refusal(thread: &mut Thread, call: &str, address: u64, len_bytes: u64, refusal: Refusal) {
+    if matches!(refusal, Refusal::Misaligned { .. }) && thread.may_log() {
         log::warn!("{call} of {len_bytes:#x} bytes at {address:#x} refused: {refusal}");
     }
 }
@@ -309,7 +319,7 @@ pub fn check_range(address: u64, len_bytes: u64) -> Option<u64> {
 }
 
 /// msync(2): MS_SYNC on a device flushes what its medium needs (Linux answers EINVAL; error matrix).
-pub fn msync(process: &mut Process, address: u64, len_bytes: u64, flags: u32) -> Answer {
+pub fn msync(thread: &mut Thread, address: u64, len_bytes: u64, flags: u32) -> Answer {
     if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0
         || !address.is_multiple_of(PAGE_SIZE)
         || flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC
@@ -321,14 +331,14 @@ pub fn msync(process: &mut Process, address: u64, len_bytes: u64, flags: u32) ->
         return Ok(0);
     }
     match flags & MS_SYNC {
-        0 => process.task.space.check_mapped(address, end - address)?,
-        _ => process.task.space.flush_device(address, end - address)?,
+        0 => thread.space.check_mapped(address, end - address)?,
+        _ => thread.space.flush_device(address, end - address)?,
     }
     Ok(0)
 }
 
 /// mlock(2), mlock2(2), munlock(2): nothing is ever swapped out; only the range is checked.
-pub fn mlock(process: &mut Process, address: u64, len_bytes: u64, flags: u32) -> Answer {
+pub fn mlock(thread: &mut Thread, address: u64, len_bytes: u64, flags: u32) -> Answer {
     if flags & !MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL);
     }
@@ -336,7 +346,7 @@ pub fn mlock(process: &mut Process, address: u64, len_bytes: u64, flags: u32) ->
     let len_bytes = len_bytes.checked_add(address - start).ok_or(Errno::EINVAL)?;
     let end = check_range(start, len_bytes).ok_or(Errno::ENOMEM)?;
     if end > start {
-        process.task.space.check_mapped(start, end - start)?;
+        thread.space.check_mapped(start, end - start)?;
     }
     Ok(0)
 }

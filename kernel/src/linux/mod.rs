@@ -1,21 +1,23 @@
 //! The Linux ABI: everything that only programs know. The heart (mm, dax, faults) does not know it; `main`
-//! and `traps` call in here, through [`load()`] and [`Process`].
+//! and `traps` call in here, through [`run`] and [`Thread`].
 //!
 //! | file | family |
 //! |---|---|
 //! | `call` | the call table: number -> function |
-//! | `process`, `load` | a program: its start, its state, its end |
+//! | `process`, `thread` | what runs: the table of processes, and the state of one thread |
+//! | `start`, `load`, `clone`, `exec`, `exit`, `children` | from the first process to the last one waited for |
 //! | `tree`, `open`, `stat`, `files`, `io` | paths, opening, metadata, descriptors, reading and writing |
 //! | `dev`, `proc` | what is in /dev and /proc |
 //! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
 //! | `memory`, `advice`, `brk` | mmap and its kin |
 //! | `signal` | actions, delivery, frames, return |
-//! | `time`, `wait`, `info` | clocks; poll and futex; who am I and where |
+//! | `futex`, `wait`, `time` | sleeping until somebody wakes, until a signal, until a time |
+//! | `sched`, `info` | on which CPUs; who am I and where |
 //! | `abi`, `errno` | structures; where every errno is born |
 //!
-//! Every address that a program gives goes through `user_memory`; nothing here is unsafe. One program runs
-//! at a time and nobody else can wake it, so a call that would wait for somebody ends the program with a
-//! line in the log instead of hanging (`wait`).
+//! Every address that a program gives goes through `user_memory`; nothing here is unsafe. A call that waits can be
+//! ended by a signal. When all tasks wait and nobody is left to wake one, the youngest process is killed with a line
+//! in the log (`start`).
 //!
 //! Cost: `call::dispatch` is one jump table, and no path that the null system call takes allocates, logs or
 //! formats. Functions with buffers on the stack are `inline(never)`: inlined into the table they would make
@@ -27,9 +29,14 @@ mod advice;
 mod arguments;
 mod brk;
 mod call;
+mod children;
+mod clone;
 mod dev;
 mod errno;
+mod exec;
+mod exit;
 mod files;
+mod futex;
 pub mod image;
 mod info;
 mod io;
@@ -38,14 +45,19 @@ mod memory;
 mod open;
 mod proc;
 mod process;
+mod sched;
 mod signal;
 mod stack;
+mod start;
 mod stat;
+mod thread;
 mod time;
 mod tree;
 mod wait;
 
 pub use arguments::arguments;
-pub use load::{LoadError, load};
-pub use process::{ExitStatus, Process};
+pub use load::LoadError;
+pub use process::ExitStatus;
 pub use signal::Signal;
+pub use start::{end_deadlock, run};
+pub use thread::Thread;

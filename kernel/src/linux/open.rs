@@ -3,7 +3,7 @@
 use super::errno::{Answer, Errno};
 use super::files::{Object, OpenFile};
 use super::memory::check_reserve;
-use super::process::Process;
+use super::thread::Thread;
 use super::tree::{self, Directory, Node};
 use crate::user_memory;
 use alloc::string::String;
@@ -15,15 +15,15 @@ use linux_raw_sys::general::{
 use mm::pager::Prot;
 
 /// open(2), openat(2): `directory` is AT_FDCWD or a descriptor, `path` an address.
-pub fn openat(process: &mut Process, directory: i32, path: u64, flags: u32) -> Answer {
+pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32) -> Answer {
     check_reserve()?;
     // O_PATH beats everything else (fs/open.c, build_open_flags).
     let flags = match flags & O_PATH {
         0 => flags,
         _ => flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
     };
-    let path = tree::read_path(&process.files, directory, path)?;
-    let node = match tree::find(&process.owner(), &path) {
+    let path = tree::read_path(thread, directory, path)?;
+    let node = match tree::find(&thread.owner(), &path) {
         Ok(node) => node,
         // The tree is read only: nothing can be created.
         Err(Errno::ENOENT) if flags & O_CREAT != 0 => return Err(Errno::EROFS),
@@ -32,16 +32,16 @@ pub fn openat(process: &mut Process, directory: i32, path: u64, flags: u32) -> A
     if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL {
         return Err(Errno::EEXIST);
     }
-    let object = open_node(process, node, flags)?;
+    let object = open_node(thread, node, flags)?;
     // No file of ours does direct I/O (error matrix: EINVAL for a dax device).
     if flags & O_DIRECT != 0 {
         return Err(Errno::EINVAL);
     }
     let status = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW);
-    process.files.add(Arc::new(OpenFile::new(object, status)), flags)
+    thread.files.lock().add(Arc::new(OpenFile::new(object, status)), flags)
 }
 
-fn open_node(process: &Process, node: Node, flags: u32) -> Result<Object, Errno> {
+fn open_node(thread: &Thread, node: Node, flags: u32) -> Result<Object, Errno> {
     let writes = flags & O_ACCMODE != O_RDONLY;
     if let Node::Directory(directory) = node {
         return open_directory(directory, flags);
@@ -53,7 +53,7 @@ fn open_node(process: &Process, node: Node, flags: u32) -> Result<Object, Errno>
         Node::Directory(_) => Err(Errno::EISDIR),
         Node::Executable if flags & O_NOFOLLOW != 0 => Err(Errno::ELOOP),
         Node::Executable | Node::File(_) if writes || flags & O_TRUNC != 0 => Err(Errno::EROFS),
-        Node::Executable => Ok(Object::File(process.executable)),
+        Node::Executable => Ok(Object::File(thread.program.executable)),
         Node::File(file) => Ok(Object::File(file)),
         Node::Device(device) => Ok(Object::Device(device)),
         // An unarmed NVDIMM loses what is written to it: its device opens for reading only.
@@ -75,13 +75,13 @@ fn open_directory(directory: Directory, flags: u32) -> Result<Object, Errno> {
 }
 
 /// access(2), faccessat(2): user 0 may read everything, write devices, execute what has an x bit.
-pub fn faccessat(process: &mut Process, directory: i32, path: u64, mode: u32) -> Answer {
+pub fn faccessat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> Answer {
     if mode & !(R_OK | W_OK | X_OK) != 0 {
         return Err(Errno::EINVAL);
     }
-    let path = tree::read_path(&process.files, directory, path)?;
-    let file = match tree::find(&process.owner(), &path)? {
-        Node::Executable => process.executable,
+    let path = tree::read_path(thread, directory, path)?;
+    let file = match tree::find(&thread.owner(), &path)? {
+        Node::Executable => thread.program.executable,
         Node::File(file) => file,
         Node::Directory(_) if mode & W_OK != 0 => return Err(Errno::EROFS),
         Node::Directory(_) => return Ok(0),
@@ -96,14 +96,14 @@ pub fn faccessat(process: &mut Process, directory: i32, path: u64, mode: u32) ->
 }
 
 /// readlink(2), readlinkat(2): the only link is /proc/self/exe.
-pub fn readlinkat(process: &mut Process, directory: i32, path: u64, buffer: u64, len_bytes: i32) -> Answer {
+pub fn readlinkat(thread: &mut Thread, directory: i32, path: u64, buffer: u64, len_bytes: i32) -> Answer {
     let len_bytes = usize::try_from(len_bytes).ok().filter(|&len| len > 0).ok_or(Errno::EINVAL)?;
-    let path = tree::read_path(&process.files, directory, path)?;
-    match tree::find(&process.owner(), &path)? {
+    let path = tree::read_path(thread, directory, path)?;
+    match tree::find(&thread.owner(), &path)? {
         Node::Executable => {}
         _ => return Err(Errno::EINVAL),
     }
-    let target = process.executable_path();
+    let target = thread.executable_path();
     let bytes = target.as_bytes();
     let bytes = bytes.get(..len_bytes).unwrap_or(bytes);
     user_memory::write(buffer, bytes)?;
@@ -121,9 +121,9 @@ pub fn getcwd(buffer: u64, len_bytes: u64) -> Answer {
 }
 
 /// chdir(2): to where the program is already, or not at all.
-pub fn chdir(process: &mut Process, path: u64) -> Answer {
-    let path: String = tree::read_path(&process.files, linux_raw_sys::general::AT_FDCWD, path)?;
-    match tree::find(&process.owner(), &path)? {
+pub fn chdir(thread: &mut Thread, path: u64) -> Answer {
+    let path: String = tree::read_path(thread, linux_raw_sys::general::AT_FDCWD, path)?;
+    match tree::find(&thread.owner(), &path)? {
         Node::Directory(directory) if directory.path.is_empty() => Ok(0),
         Node::Directory(_) => Err(Errno::EACCES),
         _ => Err(Errno::ENOTDIR),

@@ -8,8 +8,8 @@
 use super::errno::{Answer, Errno};
 use super::io::copy_out;
 use super::memory::vec_for;
-use super::process::Process;
 use super::stat::Metadata;
+use super::thread::Thread;
 use super::tree;
 use crate::machine::machine;
 use alloc::string::String;
@@ -58,23 +58,23 @@ impl ProcFile {
 }
 
 /// Copies the file's text from `position` on to the program; bytes copied, 0 at the end.
-pub fn read(process: &mut Process, file: ProcFile, position: u64, buffer: u64, count: u64) -> Answer {
+pub fn read(thread: &mut Thread, file: ProcFile, position: u64, buffer: u64, count: u64) -> Answer {
     let len = count.min(MAX_READ) as usize;
     let mut text = vec_for(len)?;
     text.resize(len, 0);
     // Vmas are copied out of the space's lock, for their paths are looked up.
     let mut vmas = Vec::new();
     if file == ProcFile::Maps {
-        copy_vmas(process, &mut vmas)?;
+        copy_vmas(thread, &mut vmas)?;
     }
     let skip = if file == ProcFile::Pagewalk { 0 } else { position };
     let mut window = Window { skip, out: &mut text, filled: 0 };
     // A full window is the only way to fail, and then it holds what was asked for.
     let _ = match file {
-        ProcFile::Auxv => window.put(&process.auxv),
-        ProcFile::Maps => write_maps(process, &vmas, &mut window),
-        ProcFile::Daxite => write_counters(process, &mut window),
-        ProcFile::Pagewalk => write_walk(process, position, &mut window),
+        ProcFile::Auxv => window.put(&thread.program.auxv),
+        ProcFile::Maps => write_maps(thread, &vmas, &mut window),
+        ProcFile::Daxite => write_counters(thread, &mut window),
+        ProcFile::Pagewalk => write_walk(thread, position, &mut window),
     };
     let filled = window.filled;
     text.truncate(filled);
@@ -110,9 +110,9 @@ impl Write for Window<'_> {
     }
 }
 
-fn copy_vmas(process: &Process, vmas: &mut Vec<Vma>) -> Result<(), Errno> {
+fn copy_vmas(thread: &Thread, vmas: &mut Vec<Vma>) -> Result<(), Errno> {
     let mut is_complete = true;
-    process.task.space.for_each_vma(&mut |vma| {
+    thread.space.for_each_vma(&mut |vma| {
         is_complete &= vmas.try_reserve(1).is_ok();
         if is_complete {
             vmas.push(vma.clone());
@@ -121,9 +121,9 @@ fn copy_vmas(process: &Process, vmas: &mut Vec<Vma>) -> Result<(), Errno> {
     if is_complete { Ok(()) } else { Err(Errno::ENOMEM) }
 }
 
-fn write_maps(process: &Process, vmas: &[Vma], out: &mut Window<'_>) -> fmt::Result {
-    let heap = process.program_break.range();
-    let owner = process.owner();
+fn write_maps(thread: &Thread, vmas: &[Vma], out: &mut Window<'_>) -> fmt::Result {
+    let heap = thread.program.program_break.read().range();
+    let owner = thread.owner();
     for vma in vmas {
         let is_heap = heap.is_some_and(|heap| heap.intersection(vma.range).is_some());
         let mut line = Line::of(vma, if is_heap { "[heap]" } else { vma.name });
@@ -184,18 +184,18 @@ impl fmt::Display for Line<'_> {
     }
 }
 
-fn write_counters(process: &Process, out: &mut Window<'_>) -> fmt::Result {
-    let [faults_4k, faults_2m, faults_1g] = process.task.space.device_entries();
+fn write_counters(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let [faults_4k, faults_2m, faults_1g] = thread.space.device_entries();
     writeln!(out, "faults_4k {faults_4k}")?;
     writeln!(out, "faults_2m {faults_2m}")?;
     writeln!(out, "faults_1g {faults_1g}")?;
     writeln!(out, "free_frames {}", machine().memory.frames.free_frames())?;
-    writeln!(out, "boot_ns {}", process.started_ns())
+    writeln!(out, "boot_ns {}", thread.program.started_ns)
 }
 
-fn write_walk(process: &Process, address: u64, out: &mut Window<'_>) -> fmt::Result {
+fn write_walk(thread: &Thread, address: u64, out: &mut Window<'_>) -> fmt::Result {
     match VirtAddr::try_new(address) {
-        Ok(address) => write!(out, "{}", WalkText(process.task.space.walk(address))),
+        Ok(address) => write!(out, "{}", WalkText(thread.space.walk(address))),
         Err(_) => writeln!(out, "not mapped"),
     }
 }

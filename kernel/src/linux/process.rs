@@ -1,25 +1,33 @@
-//! A program that runs: its task, its descriptors, its signals, its end.
+//! Processes: what threads share, and the table of all of them.
+//!
+//! The table knows who is there, dead ones that nobody has waited for included; it guards the tree, that is
+//! every process's `parent` and `status`. Locks, outermost first: the table, a process's `group`, a thread's
+//! pending signals. None is held across user memory, a park, or an operation of an address space.
+//!
+//! The life of a process: its last thread leaves (`exit`) and the process takes its status. Its children go to
+//! init, number 1, which is the kernel and waits for nobody: whoever dies as a child of init, or of a parent
+//! that ignores SIGCHLD, is forgotten at once. Others stay until they are waited for (`children`).
 
 use super::abi::Rlimit;
 use super::brk::ProgramBreak;
-use super::call;
-use super::files::Descriptors;
-use super::signal::{Signal, Signals};
-use super::tree::Owner;
+use super::errno::Errno;
+use super::signal::{Group, Member, Sent, Signal};
 use crate::initrd::File;
 use crate::task::Task;
-use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
+use crate::task::park::{self, Interruptible, Key, Park};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general::RLIM_NLIMITS;
+use mm::lock::{Rank, SpaceLock, SpinLock};
+use spin::Once;
 
-/// Log lines about refused calls that one program may cause.
+/// Log lines about refused calls that one process may cause.
 const MAX_LOGGED_REFUSALS: u32 = 32;
 
-/// The process number that the next program gets. Not 1: Linux spares that one signals.
-static NEXT_PID: AtomicI32 = AtomicI32::new(2);
+/// The process that has no parent, and that orphans go to.
+pub const INIT: i32 = 1;
 
 /// How a program ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +36,16 @@ pub enum ExitStatus {
     Exited(u8),
     /// By a signal.
     Killed(Signal),
+}
+
+impl ExitStatus {
+    /// The status word of wait(2).
+    pub fn wait_status(self) -> u32 {
+        match self {
+            ExitStatus::Exited(status) => u32::from(status) << 8,
+            ExitStatus::Killed(signal) => u32::from(signal.number()),
+        }
+    }
 }
 
 impl fmt::Display for ExitStatus {
@@ -39,115 +57,245 @@ impl fmt::Display for ExitStatus {
     }
 }
 
-/// A program and everything that Linux keeps about it.
-pub struct Process {
-    pub(super) task: Task,
-    pub(super) pid: i32,
-    pub(super) executable: &'static File,
-    pub(super) files: Descriptors,
-    pub(super) signals: Signals,
-    pub(super) program_break: ProgramBreak,
+/// What runs in an address space, shared by all that share the space.
+pub struct Program {
+    /// Its file.
+    pub executable: &'static File,
     /// The auxiliary vector, as /proc/self/auxv shows it.
-    pub(super) auxv: Box<[u8]>,
-    /// RLIMIT_*: kept for the program to read back.
-    pub(super) limits: [Rlimit; RLIM_NLIMITS as usize],
-    /// umask(2): kept for the program to read back.
-    pub(super) umask: u32,
-    /// PR_SET_NAME, NUL-padded.
-    pub(super) thread_name: [u8; 16],
-    started_ns: u64,
-    logged_refusals: u32,
-    ended: Option<ExitStatus>,
+    pub auxv: Arc<[u8]>,
+    /// The end of its heap. A sleeping lock: moving the break maps memory.
+    pub program_break: SpaceLock<ProgramBreak>,
+    /// The monotonic clock when it was loaded, in nanoseconds.
+    pub started_ns: u64,
 }
 
+/// What a process keeps for its program to read back.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    /// RLIMIT_*.
+    pub limits: [Rlimit; RLIM_NLIMITS as usize],
+    /// umask(2).
+    pub umask: u32,
+    /// The file that it runs: for the log.
+    pub executable: &'static File,
+}
+
+/// One or more threads with one number.
+pub struct Process {
+    /// Its number: that of its first task.
+    pub pid: i32,
+    /// Its process group and session: the first process of the run.
+    pub group_id: i32,
+    /// Holds the number until the process is forgotten.
+    _leader: Arc<Task>,
+    /// [`INIT`], or the process that waits for it. Changes under the table's lock.
+    parent: AtomicI32,
+    /// What its parent gets when it ends; 0 is nothing.
+    pub exit_signal: AtomicI32,
+    /// Set, under the table's lock, when the last thread has left.
+    status: Once<ExitStatus>,
+    /// Its threads and its signals.
+    pub group: SpinLock<Group>,
+    pub settings: SpinLock<Settings>,
+    /// Its threads, counted: for who may not take a lock.
+    pub living: AtomicU32,
+    /// It runs a program of its own or has ended: a vfork is over.
+    pub is_released: AtomicBool,
+    /// Counts the ends of children: who waits for one looks whether it moved.
+    pub endings: AtomicU32,
+    /// CPU time of threads that have left, and of children that were waited for.
+    pub past_ns: AtomicU64,
+    pub children_ns: AtomicU64,
+    logged_refusals: AtomicU32,
+}
+
+/// All processes, by number.
+static TABLE: SpinLock<Vec<Arc<Process>>> = SpinLock::new(Rank::Children, Vec::new());
+
+/// Offsets of park keys whose object is a process: its own end, and the end of one of its children.
+const ENDED: u64 = 0;
+const CHILD_ENDED: u64 = 1;
+
 impl Process {
-    pub(super) fn new(
-        task: Task,
-        executable: &'static File,
-        program_break: ProgramBreak,
-        auxv: Box<[u8]>,
+    /// A process that consists of `member` alone.
+    pub fn new(
+        leader: Arc<Task>,
+        group_id: Option<i32>,
+        parent: i32,
+        group: Group,
+        settings: Settings,
     ) -> Process {
-        let mut thread_name = [0; 16];
-        let name = executable.path.rsplit('/').next().unwrap_or(executable.path);
-        for (to, from) in thread_name.iter_mut().take(15).zip(name.bytes()) {
-            *to = from;
-        }
+        let pid = leader.tid();
         Process {
-            task,
-            pid: NEXT_PID.fetch_add(1, Ordering::Relaxed),
-            executable,
-            files: Descriptors::new(),
-            signals: Signals::new(),
-            program_break,
-            auxv,
-            limits: super::info::default_limits(),
-            umask: 0o022,
-            thread_name,
-            started_ns: crate::clock::monotonic_ns(),
-            logged_refusals: 0,
-            ended: None,
+            pid,
+            group_id: group_id.unwrap_or(pid),
+            _leader: leader,
+            parent: AtomicI32::new(parent),
+            exit_signal: AtomicI32::new(i32::from(Signal::CHLD.number())),
+            status: Once::new(),
+            group: SpinLock::new(Rank::Process, group),
+            settings: SpinLock::new(Rank::Process, settings),
+            living: AtomicU32::new(1),
+            is_released: AtomicBool::new(false),
+            endings: AtomicU32::new(0),
+            past_ns: AtomicU64::new(0),
+            children_ns: AtomicU64::new(0),
+            logged_refusals: AtomicU32::new(0),
         }
     }
 
-    /// The task: registers and address space.
-    pub fn task(&mut self) -> &mut Task {
-        &mut self.task
+    /// Puts it into the table; ENOMEM when that has no room.
+    pub fn publish(self: &Arc<Process>) -> Result<(), Errno> {
+        let mut table = TABLE.lock();
+        table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        let index = table.partition_point(|process| process.pid < self.pid);
+        table.insert(index, Arc::clone(self));
+        Ok(())
     }
 
-    /// Answers the system call that the registers hold, and delivers signals that are due.
-    #[inline]
-    pub fn syscall(&mut self) {
-        self.task.context.rax = match call::dispatch(self) {
-            Ok(value) => value,
-            Err(errno) => errno.to_rax(),
-        };
-        if self.signals.deliverable() != 0 {
-            self.deliver_pending();
-        }
+    /// The parent's number.
+    pub fn parent(&self) -> i32 {
+        self.parent.load(Ordering::Relaxed)
     }
 
-    /// How the program ended, if it has: then it must not run on.
-    #[inline]
-    pub fn ended(&self) -> Option<ExitStatus> {
-        self.ended
+    /// How it ended, if it has.
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.status.get().copied()
     }
 
-    /// Ends the program; the first end counts.
-    pub(super) fn end(&mut self, status: ExitStatus) {
-        self.ended.get_or_insert(status);
-    }
-
-    /// The monotonic clock at the program's start, in nanoseconds.
-    pub(super) fn started_ns(&self) -> u64 {
-        self.started_ns
+    /// CPU time of its threads, in nanoseconds.
+    pub fn cpu_ns(&self) -> u64 {
+        let running: u64 = self.group.lock().members().iter().map(|member| member.task.cpu_ns()).sum();
+        running + self.past_ns.load(Ordering::Relaxed)
     }
 
     /// May one more refusal go to the log? The last time, the log says so.
-    pub(super) fn may_log(&mut self) -> bool {
-        self.logged_refusals = self.logged_refusals.saturating_add(1);
-        if self.logged_refusals == MAX_LOGGED_REFUSALS + 1 {
-            log::warn!("/{}: further refusals are not logged", self.name());
+    pub fn may_log(&self) -> bool {
+        let before = self.logged_refusals.fetch_add(1, Ordering::Relaxed);
+        if before == MAX_LOGGED_REFUSALS {
+            log::warn!("/{}: further refusals are not logged", self.settings.lock().executable.path);
         }
-        self.logged_refusals <= MAX_LOGGED_REFUSALS
+        // The count stays above the limit for good: it would take 2^32 refusals to wrap.
+        before < MAX_LOGGED_REFUSALS
     }
 
-    /// The path of the program's file, without the slash at its start.
-    pub(super) fn name(&self) -> &'static str {
-        self.executable.path
+    /// Takes `member`, which has left user memory behind, out of the process; the last one ends it.
+    pub fn leave(self: &Arc<Process>, member: &Arc<Member>) {
+        self.past_ns.fetch_add(member.task.cpu_ns(), Ordering::Relaxed);
+        let status = self.group.lock().remove(member);
+        self.living.fetch_sub(1, Ordering::SeqCst);
+        match status {
+            Some(status) => self.become_zombie(status),
+            None => self.announce(),
+        }
     }
 
-    /// Absolute path of the program's file.
-    pub(super) fn executable_path(&self) -> String {
-        format!("/{}", self.executable.path)
+    /// Ends a vfork of its parent.
+    pub fn release(&self) {
+        self.is_released.store(true, Ordering::SeqCst);
+        self.announce();
     }
 
-    pub(super) fn owner(&self) -> Owner {
-        Owner { pid: self.pid }
+    /// Wakes who waits in [`Process::wait_until`].
+    fn announce(&self) {
+        park::unpark(self.key(ENDED), !0, usize::MAX);
+    }
+
+    fn become_zombie(self: &Arc<Process>, status: ExitStatus) {
+        let table = TABLE.lock();
+        self.status.call_once(|| status);
+        self.is_released.store(true, Ordering::SeqCst);
+        for child in table.iter().filter(|child| child.parent() == self.pid) {
+            child.parent.store(INIT, Ordering::Relaxed);
+        }
+        let parent = lookup(&table, self.parent());
+        let signal = Signal::new(self.exit_signal.load(Ordering::Relaxed).unsigned_abs());
+        let is_forgotten = signal == Some(Signal::CHLD)
+            && parent.as_ref().is_some_and(|parent| parent.group.lock().forgets_children());
+        if is_forgotten {
+            self.parent.store(INIT, Ordering::Relaxed);
+        }
+        drop(table);
+        if let Some(parent) = parent {
+            if let Some(signal) = signal {
+                parent.send(Sent::of_child(signal, self.pid, status));
+            }
+            parent.endings.fetch_add(1, Ordering::SeqCst);
+            park::unpark(parent.key(CHILD_ENDED), !0, usize::MAX);
+        }
+        self.announce();
+        forget_orphans();
+    }
+
+    /// Forgets a dead process; false when somebody else has. Its number is free when it is dropped.
+    pub fn forget(&self) -> bool {
+        let mut table = TABLE.lock();
+        let index = table.binary_search_by_key(&self.pid, |process| process.pid);
+        let gone = index.ok().map(|index| table.remove(index));
+        // Dropped with the lock released, though the caller's reference makes that of the table not the last one.
+        drop(table);
+        gone.is_some()
+    }
+
+    /// CPU time of the threads that have left, and of children that were waited for.
+    pub fn all_past_ns(&self) -> u64 {
+        self.past_ns.load(Ordering::Relaxed) + self.children_ns.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `is_over`, which is asked whenever a thread leaves or the process is released. It takes no lock.
+    pub fn wait_until(&self, what: &'static str, is_over: &dyn Fn() -> bool) {
+        let wish = Park {
+            key: self.key(ENDED),
+            mask: !0,
+            deadline_ns: None,
+            interruptible: Interruptible::No,
+            what,
+        };
+        while !is_over() {
+            park::park(&wish, &|| !is_over());
+        }
+    }
+
+    /// What its threads wait for in wait4.
+    pub fn child_key(&self) -> Key {
+        self.key(CHILD_ENDED)
+    }
+
+    fn key(&self, offset: u64) -> Key {
+        Key { object: core::ptr::from_ref(self).addr() as u64, offset }
     }
 }
 
-/// exit(2), exit_group(2): the low byte counts.
-pub fn exit(process: &mut Process, status: u64) -> super::errno::Answer {
-    process.end(ExitStatus::Exited(status as u8));
-    Ok(0)
+fn lookup(table: &[Arc<Process>], pid: i32) -> Option<Arc<Process>> {
+    let index = table.binary_search_by_key(&pid, |process| process.pid).ok()?;
+    table.get(index).cloned()
+}
+
+/// The process of this number, dead ones included.
+pub fn find(pid: i32) -> Option<Arc<Process>> {
+    lookup(&TABLE.lock(), pid)
+}
+
+/// The first process, by number, that `wanted` picks. It is asked under the table's lock.
+pub fn find_by(mut wanted: impl FnMut(&Process) -> bool) -> Option<Arc<Process>> {
+    TABLE.lock().iter().find(|process| wanted(process)).cloned()
+}
+
+/// Calls `visit` for every process under the table's lock.
+pub fn for_each(mut visit: impl FnMut(&Process)) {
+    TABLE.lock().iter().for_each(|process| visit(process));
+}
+
+/// How many threads there are.
+pub fn count_threads() -> usize {
+    let mut count = 0;
+    for_each(|process| count += process.living.load(Ordering::Relaxed) as usize);
+    count
+}
+
+/// Forgets dead children of init. One at a time: a process is dropped with the lock released.
+fn forget_orphans() {
+    while let Some(orphan) = find_by(|process| process.parent() == INIT && process.status().is_some()) {
+        orphan.forget();
+    }
 }

@@ -1,30 +1,33 @@
 //! Signals: what a program wants done about each, which are blocked, which wait.
 //!
-//! Three ways lead to a signal. `kill` and its kin make it pending; it is delivered on the way back from that
-//! call, or when it is unblocked. A fault forces it (`fault`): blocked or ignored, it kills. And a call that
-//! could only hang ends the program (`wait`). Delivery and return are in `deliver`, the bytes on the
-//! program's stack in `frame`. Source: Linux kernel/signal.c.
+//! Three ways lead to a signal. `kill` and its kin make it pending (`send`, `group`); it is delivered on the
+//! way back from the kernel, or when it is unblocked. A fault forces it (`fault`): blocked or ignored, it kills.
+//! And a call that could only hang ends the program (`wait`). Delivery and return are in `deliver`, the bytes on
+//! the program's stack in `frame`. Source: Linux kernel/signal.c.
 
 mod deliver;
 mod fault;
 mod frame;
+mod group;
 mod number;
+mod send;
 
 pub use deliver::sigreturn;
 pub use frame::stack_bytes;
+pub use group::{Actions, Group, Member, Sent};
 pub use number::Signal;
+pub use send::{kill, tgkill, tkill};
 
 use super::abi::{SigAction, SigAltStack};
 use super::errno::{Answer, Errno};
-use super::process::Process;
+use super::thread::Thread;
+use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
 use crate::user_memory;
 use linux_raw_sys::general::{
     MINSIGSTKSZ, SA_NOCLDSTOP, SA_NOCLDWAIT, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER,
-    SA_SIGINFO, SI_TKILL, SI_USER, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SS_AUTODISARM, SS_DISABLE,
-    SS_FLAG_BITS, SS_ONSTACK,
+    SA_SIGINFO, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SS_AUTODISARM, SS_DISABLE, SS_FLAG_BITS, SS_ONSTACK,
 };
-use number::{DefaultAction, UNBLOCKABLE};
-use zerocopy::FromZeros;
+use number::UNBLOCKABLE;
 
 /// sa_handler: the default action (asm-generic/signal-defs.h, SIG_DFL).
 const DEFAULT: u64 = 0;
@@ -41,86 +44,28 @@ const KNOWN_FLAGS: u32 = SA_NOCLDSTOP
     | SA_RESETHAND
     | SA_RESTORER;
 
-/// A program's signal state.
+/// What of a thread's signals nobody else looks at. The rest is its `Member` of the process's `Group`.
+#[derive(Clone)]
 pub struct Signals {
-    /// Bit n-1: signal n waits until it is unblocked. Never SIGKILL or SIGSTOP.
-    blocked: u64,
-    /// Bit n-1: signal n was sent and not delivered yet.
-    pending: u64,
-    /// `pending & !blocked`, kept up to date: asked after every call.
-    due: u64,
-    /// Of the pending ones, those sent to the thread (tkill) rather than the process (kill).
-    to_thread: u64,
-    actions: [SigAction; Signal::COUNT],
     alternate: SigAltStack,
     /// The mask to restore after the handler that ends an rt_sigsuspend.
     suspended: Option<u64>,
     /// What the last fault left for sigcontext.
     last_fault: frame::FaultRecord,
+    /// The number of the call that was interrupted, when SA_RESTART may start it again.
+    restart: Option<u64>,
 }
 
 impl Signals {
-    /// The state of a new program: everything default, nothing blocked.
+    /// The state of a new program.
     pub fn new() -> Signals {
-        Signals {
-            blocked: 0,
-            pending: 0,
-            due: 0,
-            to_thread: 0,
-            actions: [SigAction::new_zeroed(); Signal::COUNT],
-            alternate: no_alternate_stack(),
-            suspended: None,
-            last_fault: frame::FaultRecord::default(),
-        }
+        let last_fault = frame::FaultRecord::default();
+        Signals { alternate: no_alternate_stack(), suspended: None, last_fault, restart: None }
     }
 
-    /// Signals that can be delivered now.
-    #[inline]
-    pub fn deliverable(&self) -> u64 {
-        self.due
-    }
-
-    fn set_pending(&mut self, signals: u64) {
-        self.pending = signals;
-        self.due = self.pending & !self.blocked;
-    }
-
-    fn set_blocked(&mut self, mask: u64) {
-        self.blocked = mask & !UNBLOCKABLE;
-        self.due = self.pending & !self.blocked;
-    }
-
-    fn action(&self, signal: Signal) -> SigAction {
-        self.actions.get(signal.index()).copied().unwrap_or_else(SigAction::new_zeroed)
-    }
-
-    fn set_action(&mut self, signal: Signal, action: SigAction) {
-        if let Some(slot) = self.actions.get_mut(signal.index()) {
-            *slot = action;
-        }
-    }
-
-    fn is_ignored(&self, signal: Signal) -> bool {
-        match self.action(signal).sa_handler_kernel {
-            DEFAULT => signal.default_action() == DefaultAction::Ignore,
-            handler => handler == IGNORE,
-        }
-    }
-
-    /// Makes a signal pending, unless nobody would ever see it.
-    fn send(&mut self, signal: Signal, code: i32) {
-        if self.is_ignored(signal) && self.blocked & signal.bit() == 0 {
-            return;
-        }
-        self.set_pending(self.pending | signal.bit());
-        if code == SI_TKILL {
-            self.to_thread |= signal.bit();
-        }
-    }
-
-    fn forget(&mut self, signals: u64) {
-        self.set_pending(self.pending & !signals);
-        self.to_thread &= !signals;
+    /// For a thread with a stack of its own: the alternate one stays with its parent.
+    pub fn without_alternate_stack(self) -> Signals {
+        Signals { alternate: no_alternate_stack(), ..self }
     }
 
     /// Is this stack pointer on the alternate stack? (An auto-disarmed one never counts: sigaltstack(2).)
@@ -157,24 +102,66 @@ pub fn check_set_size(set_bytes: u64) -> Result<(), Errno> {
     if set_bytes == size_of::<u64>() as u64 { Ok(()) } else { Err(Errno::EINVAL) }
 }
 
+impl Thread {
+    /// Blocks these signals and no others.
+    pub fn set_blocked(&self, mask: u64) {
+        self.process.group.lock().set_blocked(&self.member, mask);
+    }
+
+    /// Blocks these signals until the call ends: the mask comes back when the signal that ends it has been delivered,
+    /// or with [`Thread::resume_mask`].
+    pub fn suspend_mask(&mut self, mask: u64) {
+        self.signals.suspended = Some(self.member.blocked());
+        self.set_blocked(mask);
+    }
+
+    /// Brings back the mask from before [`Thread::suspend_mask`], if that still has to be done.
+    pub fn resume_mask(&mut self) {
+        if let Some(mask) = self.signals.suspended.take() {
+            self.set_blocked(mask);
+        }
+    }
+
+    /// Asked when a wait was interrupted: is there a signal to be delivered, or is this the thread's end? If neither,
+    /// another thread has taken the signal, and the wait goes on.
+    pub fn is_interrupted(&self) -> bool {
+        if self.task.attention() & ATTEND_EXIT != 0 {
+            return true;
+        }
+        self.task.attended(ATTEND_SIGNAL);
+        let is_claimed = self.process.group.lock().claim(&self.member);
+        if is_claimed {
+            self.task.attend(ATTEND_SIGNAL);
+        }
+        is_claimed
+    }
+
+    /// The answer of a call that a signal interrupted and that starts again when the handler's SA_RESTART says so.
+    pub fn restartable(&mut self) -> Errno {
+        self.signals.restart = Some(self.context.rax);
+        Errno::EINTR
+    }
+}
+
 /// rt_sigaction(2).
-pub fn sigaction(process: &mut Process, signal: u32, new: u64, old: u64, set_bytes: u64) -> Answer {
+pub fn sigaction(thread: &mut Thread, signal: u32, new: u64, old: u64, set_bytes: u64) -> Answer {
     check_set_size(set_bytes)?;
     let action = if new != 0 { Some(user_memory::read_value::<SigAction>(new)?) } else { None };
     let signal = Signal::new(signal).ok_or(Errno::EINVAL)?;
     if action.is_some() && signal.bit() & UNBLOCKABLE != 0 {
         return Err(Errno::EINVAL);
     }
-    let signals = &mut process.signals;
-    let before = signals.action(signal);
+    let mut group = thread.process.group.lock();
+    let before = group.actions.get(signal);
     if let Some(mut action) = action {
         action.sa_flags &= u64::from(KNOWN_FLAGS);
         action.sa_mask &= !UNBLOCKABLE;
-        signals.set_action(signal, action);
-        if signals.is_ignored(signal) {
-            signals.forget(signal.bit());
+        group.actions.set(signal, action);
+        if group.actions.is_ignored(signal) {
+            group.forget(signal.bit());
         }
     }
+    drop(group);
     if old != 0 {
         user_memory::write_value(old, &before)?;
     }
@@ -182,12 +169,12 @@ pub fn sigaction(process: &mut Process, signal: u32, new: u64, old: u64, set_byt
 }
 
 /// rt_sigprocmask(2).
-pub fn sigprocmask(process: &mut Process, how: u32, new: u64, old: u64, set_bytes: u64) -> Answer {
+pub fn sigprocmask(thread: &mut Thread, how: u32, new: u64, old: u64, set_bytes: u64) -> Answer {
     check_set_size(set_bytes)?;
-    let before = process.signals.blocked;
+    let before = thread.member.blocked();
     if new != 0 {
         let set: u64 = user_memory::read_value(new)?;
-        process.signals.set_blocked(match how {
+        thread.set_blocked(match how {
             SIG_BLOCK => before | set,
             SIG_UNBLOCK => before & !set,
             SIG_SETMASK => set,
@@ -201,35 +188,29 @@ pub fn sigprocmask(process: &mut Process, how: u32, new: u64, old: u64, set_byte
 }
 
 /// rt_sigpending(2).
-pub fn sigpending(process: &mut Process, out: u64, set_bytes: u64) -> Answer {
+pub fn sigpending(thread: &mut Thread, out: u64, set_bytes: u64) -> Answer {
     if set_bytes > size_of::<u64>() as u64 {
         return Err(Errno::EINVAL);
     }
-    let waiting = (process.signals.pending & process.signals.blocked).to_le_bytes();
+    let waiting = thread.process.group.lock().waiting(&thread.member).to_le_bytes();
     let wanted = waiting.get(..set_bytes as usize).unwrap_or(&waiting);
     user_memory::write(out, wanted)?;
     Ok(0)
 }
 
-/// rt_sigsuspend(2): only a signal that is pending already can end it.
-pub fn sigsuspend(process: &mut Process, mask: u64, set_bytes: u64) -> Answer {
+/// rt_sigsuspend(2).
+pub fn sigsuspend(thread: &mut Thread, mask: u64, set_bytes: u64) -> Answer {
     check_set_size(set_bytes)?;
     let mask: u64 = user_memory::read_value(mask)?;
-    let signals = &mut process.signals;
-    let before = signals.blocked;
-    signals.set_blocked(mask);
-    if signals.deliverable() == 0 {
-        return Err(process.wait_for_ever("rt_sigsuspend"));
-    }
-    signals.suspended = Some(before);
-    Err(Errno::EINTR)
+    thread.suspend_mask(mask);
+    Err(thread.wait_for_signal("rt_sigsuspend"))
 }
 
 /// sigaltstack(2).
-pub fn sigaltstack(process: &mut Process, new: u64, old: u64) -> Answer {
-    let stack_pointer = process.task.context.rsp;
+pub fn sigaltstack(thread: &mut Thread, new: u64, old: u64) -> Answer {
+    let stack_pointer = thread.context.rsp;
     let wanted = if new != 0 { Some(user_memory::read_value::<SigAltStack>(new)?) } else { None };
-    let signals = &mut process.signals;
+    let signals = &mut thread.signals;
     let mut before = signals.alternate;
     before.ss_flags = before.ss_flags & SS_FLAG_BITS
         | match () {
@@ -246,59 +227,9 @@ pub fn sigaltstack(process: &mut Process, new: u64, old: u64) -> Answer {
     Ok(0)
 }
 
-/// kill(2): the program is alone in its process group; nobody else is there to be killed.
-pub fn kill(process: &mut Process, pid: i32, signal: u32) -> Answer {
-    let is_self = pid == 0 || pid.unsigned_abs() == process.pid.unsigned_abs();
-    if !is_self {
-        return Err(Errno::ESRCH);
-    }
-    send(process, signal, SI_USER as i32)
-}
-
-/// tkill(2).
-pub fn tkill(process: &mut Process, thread: i32, signal: u32) -> Answer {
-    tgkill(process, process.pid, thread, signal)
-}
-
-/// tgkill(2).
-pub fn tgkill(process: &mut Process, pid: i32, thread: i32, signal: u32) -> Answer {
-    if pid <= 0 || thread <= 0 {
-        return Err(Errno::EINVAL);
-    }
-    if pid != process.pid || thread != process.pid {
-        return Err(Errno::ESRCH);
-    }
-    send(process, signal, SI_TKILL)
-}
-
-fn send(process: &mut Process, signal: u32, code: i32) -> Answer {
-    if signal != 0 {
-        let signal = Signal::new(signal).ok_or(Errno::EINVAL)?;
-        process.signals.send(signal, code);
-    }
-    Ok(0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use linux_raw_sys::general::{SIGCHLD, SIGKILL, SIGUSR1};
-
-    fn signal(number: u32) -> Signal {
-        Signal::new(number).unwrap()
-    }
-
-    #[test]
-    fn a_blocked_signal_waits_and_an_ignored_one_is_dropped() {
-        let mut signals = Signals::new();
-        signals.set_blocked(signal(SIGUSR1).bit() | signal(SIGKILL).bit());
-        signals.send(signal(SIGUSR1), SI_TKILL);
-        signals.send(signal(SIGCHLD), SI_TKILL);
-        assert_eq!(signals.deliverable(), 0);
-        assert_eq!(signals.pending, signal(SIGUSR1).bit());
-        signals.send(signal(SIGKILL), SI_TKILL);
-        assert_eq!(signals.deliverable(), signal(SIGKILL).bit());
-    }
 
     #[test]
     fn the_alternate_stack_is_checked_and_known() {

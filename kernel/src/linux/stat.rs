@@ -4,7 +4,7 @@ use super::abi::{Stat, Statx, StatxTimestamp};
 use super::dev::{DAX_MAJOR, DAX_MODE};
 use super::errno::{Answer, Errno};
 use super::files::Object;
-use super::process::Process;
+use super::thread::Thread;
 use super::tree::{self, Node};
 use crate::initrd::File;
 use crate::user_memory;
@@ -163,44 +163,46 @@ fn makedev(major: u32, minor: u32) -> u64 {
 }
 
 /// fstat(2).
-pub fn fstat(process: &mut Process, fd: i32, out: u64) -> Answer {
-    let metadata = Metadata::of_object(&process.files.get_any(fd)?.object);
+pub fn fstat(thread: &mut Thread, fd: i32, out: u64) -> Answer {
+    let metadata = Metadata::of_object(&thread.file_any(fd)?.object);
     user_memory::write_value(out, &metadata.to_stat())?;
     Ok(0)
 }
 
 /// stat(2), lstat(2), newfstatat(2).
-pub fn fstatat(process: &mut Process, directory: i32, path: u64, out: u64, flags: u32) -> Answer {
+pub fn fstatat(thread: &mut Thread, directory: i32, path: u64, out: u64, flags: u32) -> Answer {
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT) != 0 {
         return Err(Errno::EINVAL);
     }
-    let metadata = look_up(process, directory, path, flags)?;
+    let metadata = look_up(thread, directory, path, flags)?;
     user_memory::write_value(out, &metadata.to_stat())?;
     Ok(0)
 }
 
 /// statx(2): always the basic fields, whatever was asked for.
-pub fn statx(process: &mut Process, directory: i32, path: u64, flags: u32, mask: u32, out: u64) -> Answer {
+pub fn statx(thread: &mut Thread, directory: i32, path: u64, flags: u32, mask: u32, out: u64) -> Answer {
     let known = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_SYNC_TYPE;
     if mask & STATX__RESERVED != 0 || flags & !known != 0 || flags & AT_STATX_SYNC_TYPE == AT_STATX_SYNC_TYPE
     {
         return Err(Errno::EINVAL);
     }
-    let metadata = look_up(process, directory, path, flags)?;
+    let metadata = look_up(thread, directory, path, flags)?;
     user_memory::write_value(out, &metadata.to_statx())?;
     Ok(0)
 }
 
-fn look_up(process: &Process, directory: i32, path: u64, flags: u32) -> Result<Metadata, Errno> {
+fn look_up(thread: &Thread, directory: i32, path: u64, flags: u32) -> Result<Metadata, Errno> {
     if flags & AT_EMPTY_PATH != 0 && user_memory::read_value::<u8>(path)? == 0 {
         return match directory {
             AT_FDCWD => Ok(Metadata::of_directory("")),
-            fd => Ok(Metadata::of_object(&process.files.get_any(fd)?.object)),
+            fd => Ok(Metadata::of_object(&thread.file_any(fd)?.object)),
         };
     }
-    let path = tree::read_path(&process.files, directory, path)?;
-    match tree::find(&process.owner(), &path)? {
-        Node::Executable if flags & AT_SYMLINK_NOFOLLOW == 0 => Ok(Metadata::of_file(process.executable)),
+    let path = tree::read_path(thread, directory, path)?;
+    match tree::find(&thread.owner(), &path)? {
+        Node::Executable if flags & AT_SYMLINK_NOFOLLOW == 0 => {
+            Ok(Metadata::of_file(thread.program.executable))
+        }
         node => Ok(Metadata::of_node(&node)),
     }
 }

@@ -1,11 +1,12 @@
-//! Clocks. There is no vDSO: each question is a call. CPU time is the time since the program's start, for
-//! nothing else runs.
+//! Clocks and sleep. There is no vDSO: each question is a call.
 
 use super::abi::{Rusage, Timespec, Timeval};
 use super::errno::{Answer, Errno};
-use super::process::Process;
+use super::thread::Thread;
 use crate::clock;
+use crate::task::park::{self, Wake};
 use crate::user_memory;
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general::{
     CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID,
     CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, RUSAGE_CHILDREN, RUSAGE_SELF,
@@ -16,15 +17,14 @@ use zerocopy::FromZeros;
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The time on one of Linux's clocks, in nanoseconds, or EINVAL.
-fn now(process: &Process, clock: u32) -> Answer {
+fn now(thread: &Thread, clock: u32) -> Answer {
     match clock {
         CLOCK_REALTIME | CLOCK_REALTIME_COARSE | CLOCK_TAI => Ok(clock::realtime_ns()),
         CLOCK_MONOTONIC | CLOCK_MONOTONIC_RAW | CLOCK_MONOTONIC_COARSE | CLOCK_BOOTTIME => {
             Ok(clock::monotonic_ns())
         }
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID => {
-            Ok(clock::monotonic_ns().saturating_sub(process.started_ns()))
-        }
+        CLOCK_PROCESS_CPUTIME_ID => Ok(thread.process.cpu_ns()),
+        CLOCK_THREAD_CPUTIME_ID => Ok(thread.task.cpu_ns()),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -41,23 +41,30 @@ pub fn read_timespec(address: u64) -> Answer {
     Ok(seconds.saturating_mul(NS_PER_SECOND).saturating_add(ns))
 }
 
-/// Waits for `ns` nanoseconds. There is nothing else to do meanwhile.
-pub fn pass(ns: u64) {
-    let start = clock::monotonic_ns();
-    while clock::monotonic_ns() - start < ns {
-        core::hint::spin_loop();
+/// The time on the monotonic clock when the real-time clock shows `ns`; now, when that is past.
+pub fn from_realtime(ns: u64) -> u64 {
+    clock::monotonic_ns().saturating_add(ns.saturating_sub(clock::realtime_ns()))
+}
+
+/// Sleeps until then; EINTR when a signal came first.
+pub fn sleep_until(thread: &Thread, deadline_ns: u64, what: &'static str) -> Result<(), Errno> {
+    while park::sleep_until(deadline_ns, what) == Wake::Interrupted {
+        if thread.is_interrupted() {
+            return Err(Errno::EINTR);
+        }
     }
+    Ok(())
 }
 
 /// clock_gettime(2).
-pub fn clock_gettime(process: &mut Process, clock: u32, out: u64) -> Answer {
-    user_memory::write_value(out, &to_timespec(now(process, clock)?))?;
+pub fn clock_gettime(thread: &mut Thread, clock: u32, out: u64) -> Answer {
+    user_memory::write_value(out, &to_timespec(now(thread, clock)?))?;
     Ok(0)
 }
 
 /// clock_getres(2): all count in nanoseconds.
-pub fn clock_getres(process: &mut Process, clock: u32, out: u64) -> Answer {
-    now(process, clock)?;
+pub fn clock_getres(thread: &mut Thread, clock: u32, out: u64) -> Answer {
+    now(thread, clock)?;
     if out != 0 {
         user_memory::write_value(out, &to_timespec(1))?;
     }
@@ -85,15 +92,15 @@ pub fn time(out: u64) -> Answer {
     Ok(seconds)
 }
 
-/// nanosleep(2). Nothing interrupts it, so the remaining time is never written.
-pub fn nanosleep(request: u64) -> Answer {
-    pass(read_timespec(request)?);
-    Ok(0)
+/// nanosleep(2).
+pub fn nanosleep(thread: &mut Thread, request: u64, rest: u64) -> Answer {
+    let deadline_ns = clock::monotonic_ns().saturating_add(read_timespec(request)?);
+    sleep(thread, deadline_ns, rest, "nanosleep")
 }
 
 /// clock_nanosleep(2).
-pub fn clock_nanosleep(process: &mut Process, clock: u32, flags: u32, request: u64) -> Answer {
-    let now = now(process, clock)?;
+pub fn clock_nanosleep(thread: &mut Thread, clock: u32, flags: u32, request: u64, rest: u64) -> Answer {
+    let now = now(thread, clock)?;
     // The clocks without `nsleep` (kernel/time/posix-timers.c, posix-cpu-timers.c).
     if let CLOCK_MONOTONIC_RAW | CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE | CLOCK_THREAD_CPUTIME_ID =
         clock
@@ -101,19 +108,40 @@ pub fn clock_nanosleep(process: &mut Process, clock: u32, flags: u32, request: u
         return Err(Errno::EOPNOTSUPP);
     }
     let ns = read_timespec(request)?;
-    pass(if flags & TIMER_ABSTIME != 0 { ns.saturating_sub(now) } else { ns });
+    let is_absolute = flags & TIMER_ABSTIME != 0;
+    let ns = if is_absolute { ns.saturating_sub(now) } else { ns };
+    let deadline_ns = clock::monotonic_ns().saturating_add(ns);
+    sleep(thread, deadline_ns, if is_absolute { 0 } else { rest }, "clock_nanosleep")
+}
+
+/// Sleeps; when a signal ends it, `rest` (0: nobody asks) is told what was left.
+fn sleep(thread: &Thread, deadline_ns: u64, rest: u64, what: &'static str) -> Answer {
+    if let Err(errno) = sleep_until(thread, deadline_ns, what) {
+        if rest != 0 {
+            let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
+            user_memory::write_value(rest, &to_timespec(left_ns))?;
+        }
+        return Err(errno);
+    }
     Ok(0)
 }
 
-/// getrusage(2): the CPU time, all of it the program's own; the counters are zero, and there are no children.
-pub fn getrusage(process: &mut Process, who: i32, out: u64) -> Answer {
-    let mut usage = Rusage::new_zeroed();
-    if who == RUSAGE_SELF as i32 || who == RUSAGE_THREAD as i32 {
-        let Timespec { tv_sec, tv_nsec } = to_timespec(now(process, CLOCK_PROCESS_CPUTIME_ID)?);
-        usage.ru_utime = Timeval { tv_sec, tv_usec: tv_nsec / 1000 };
-    } else if who != RUSAGE_CHILDREN {
-        return Err(Errno::EINVAL);
-    }
-    user_memory::write_value(out, &usage)?;
+/// getrusage(2): the CPU time, all of it counted as the program's own; the counters are zero.
+pub fn getrusage(thread: &mut Thread, who: i32, out: u64) -> Answer {
+    const SELF: i32 = RUSAGE_SELF as i32;
+    const THREAD: i32 = RUSAGE_THREAD as i32;
+    let ns = match who {
+        SELF => thread.process.cpu_ns(),
+        THREAD => thread.task.cpu_ns(),
+        RUSAGE_CHILDREN => thread.process.children_ns.load(Ordering::Relaxed),
+        _ => return Err(Errno::EINVAL),
+    };
+    user_memory::write_value(out, &usage(ns))?;
     Ok(0)
+}
+
+/// A struct rusage with this CPU time.
+pub fn usage(cpu_ns: u64) -> Rusage {
+    let Timespec { tv_sec, tv_nsec } = to_timespec(cpu_ns);
+    Rusage { ru_utime: Timeval { tv_sec, tv_usec: tv_nsec / 1000 }, ..Rusage::new_zeroed() }
 }

@@ -2,8 +2,9 @@
 
 use super::dev::Device;
 use super::errno::Errno;
-use super::files::{Descriptors, Object};
+use super::files::Object;
 use super::proc::ProcFile;
+use super::thread::Thread;
 use crate::initrd::File;
 use crate::machine::machine;
 use crate::user_memory;
@@ -47,7 +48,7 @@ pub struct Owner {
 ///
 /// Fails with EFAULT, ENAMETOOLONG, ENOENT for an empty path, and EBADF or ENOTDIR when it is relative to a
 /// descriptor that is no directory.
-pub fn read_path(files: &Descriptors, directory: i32, address: u64) -> Result<String, Errno> {
+pub fn read_path(thread: &Thread, directory: i32, address: u64) -> Result<String, Errno> {
     let path = user_memory::read_string(address, PATH_MAX as usize - 1)?.ok_or(Errno::ENAMETOOLONG)?;
     // No file of ours has a name that is not UTF-8.
     let path = core::str::from_utf8(&path).map_err(|_| Errno::ENOENT)?;
@@ -57,7 +58,7 @@ pub fn read_path(files: &Descriptors, directory: i32, address: u64) -> Result<St
     if path.starts_with('/') || directory == AT_FDCWD {
         return absolute("", path);
     }
-    match &files.get_any(directory)?.object {
+    match &thread.file_any(directory)?.object {
         Object::Directory(base) => absolute(&base.path, path),
         _ => Err(Errno::ENOTDIR),
     }

@@ -6,42 +6,43 @@ use super::{DEFAULT, IGNORE, no_alternate_stack};
 use crate::arch::fpu;
 use crate::linux::abi::{SigAction, SigInfo};
 use crate::linux::errno::{Answer, Errno};
-use crate::linux::process::{ExitStatus, Process};
+use crate::linux::process::ExitStatus;
+use crate::linux::thread::Thread;
+use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
 use crate::user_memory;
 use alloc::vec;
 use linux_raw_sys::general::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTORER, SI_KERNEL, SI_TKILL, SI_USER, SS_AUTODISARM,
+    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SI_KERNEL, SS_AUTODISARM,
 };
 use zerocopy::FromZeros;
 
-impl Process {
+impl Thread {
     /// Delivers what is pending and not blocked: the first signal's handler runs last, as on Linux.
     #[cold]
     #[inline(never)]
     pub(in crate::linux) fn deliver_pending(&mut self) {
-        while self.ended().is_none()
-            && let Some(signal) = Signal::first_of(self.signals.deliverable())
-        {
-            let is_to_thread = self.signals.to_thread & signal.bit() != 0;
-            self.signals.forget(signal.bit());
-            let mut info = info(signal, if is_to_thread { SI_TKILL } else { SI_USER as i32 });
-            info.value = u64::from(self.pid.unsigned_abs());
-            self.deliver(signal, &info);
+        self.task.attended(ATTEND_SIGNAL);
+        while self.task.attention() & ATTEND_EXIT == 0 {
+            let Some(sent) = self.process.group.lock().take(&self.member) else { break };
+            self.deliver(sent.signal, &sent.info());
         }
         // A signal that was ignored after all ends an rt_sigsuspend without a frame that restores the mask.
-        if let Some(mask) = self.signals.suspended.take() {
-            self.signals.set_blocked(mask);
-        }
+        self.resume_mask();
+        self.signals.restart = None;
     }
 
     fn deliver(&mut self, signal: Signal, info: &SigInfo) {
-        let action = self.signals.action(signal);
+        let action = self.process.group.lock().actions.get(signal);
         match action.sa_handler_kernel {
             IGNORE => {}
             DEFAULT => match signal.default_action() {
                 DefaultAction::Ignore => {}
                 DefaultAction::Terminate => self.end(ExitStatus::Killed(signal)),
-                DefaultAction::Stop => drop(self.wait_for_ever("stop")),
+                // Nobody can see a stopped program, let alone continue it by hand.
+                DefaultAction::Stop => {
+                    log::warn!("/{}: stopped by {signal}: killed", self.name());
+                    self.end(ExitStatus::Killed(Signal::KILL));
+                }
             },
             _ if self.run_handler(signal, &action, info).is_ok() => {}
             _ if signal == Signal::SEGV => {
@@ -55,12 +56,14 @@ impl Process {
     /// Delivers a fault's signal. Blocked or ignored, it kills: the program could not go on (kernel/signal.c,
     /// `force_sig_info_to_task`).
     pub(super) fn force(&mut self, signal: Signal, code: i32, address: u64) {
-        let is_blocked = self.signals.blocked & signal.bit() != 0;
-        let action = self.signals.action(signal);
-        if is_blocked || action.sa_handler_kernel == IGNORE {
-            self.signals.set_blocked(self.signals.blocked & !signal.bit());
-            self.signals.set_action(signal, SigAction { sa_handler_kernel: DEFAULT, ..action });
+        let mut group = self.process.group.lock();
+        let action = group.actions.get(signal);
+        let blocked = self.member.blocked();
+        if blocked & signal.bit() != 0 || action.sa_handler_kernel == IGNORE {
+            group.set_blocked(&self.member, blocked & !signal.bit());
+            group.actions.set(signal, SigAction { sa_handler_kernel: DEFAULT, ..action });
         }
+        drop(group);
         let info = SigInfo { value: address, ..info(signal, code) };
         self.deliver(signal, &info);
     }
@@ -81,12 +84,18 @@ impl Process {
         if let Some(mark) = frame::end_mark() {
             user_memory::write(place.fpstate + image_bytes as u64, &mark)?;
         }
+        if let Some(call) = self.signals.restart.take().filter(|_| has(SA_RESTART)) {
+            // Back onto the `syscall` instruction, which is two bytes long.
+            self.context.rax = call;
+            self.context.rip = self.context.rip.wrapping_sub(2);
+        }
+        let blocked = self.member.blocked();
         let signals = &mut self.signals;
-        let mask = signals.suspended.unwrap_or(signals.blocked);
+        let mask = signals.suspended.unwrap_or(blocked);
         let frame = SignalFrame {
             restorer: action.sa_restorer,
             context: UContext::capture(
-                &self.task.context,
+                &self.context,
                 signals.last_fault,
                 place.fpstate,
                 signals.alternate,
@@ -101,11 +110,13 @@ impl Process {
             signals.alternate = no_alternate_stack();
         }
         let own = if has(SA_NODEFER) { 0 } else { signal.bit() };
-        signals.set_blocked(signals.blocked | action.sa_mask | own);
+        let mut group = self.process.group.lock();
+        group.set_blocked(&self.member, blocked | action.sa_mask | own);
         if has(SA_RESETHAND) {
-            signals.set_action(signal, SigAction { sa_handler_kernel: DEFAULT, ..*action });
+            group.actions.set(signal, SigAction { sa_handler_kernel: DEFAULT, ..*action });
         }
-        let context = &mut self.task.context;
+        drop(group);
+        let context = &mut self.context;
         context.rip = action.sa_handler_kernel;
         context.rsp = place.frame;
         context.rdi = u64::from(signal.number());
@@ -123,7 +134,7 @@ impl Process {
     fn place_frame(&self, wants_alternate: bool) -> Option<Placement> {
         let signals = &self.signals;
         let alternate = signals.alternate;
-        let stack_pointer = self.task.context.rsp;
+        let stack_pointer = self.context.rsp;
         let is_nested = signals.is_on_alternate(stack_pointer);
         let enters = wants_alternate && alternate.ss_size != 0 && !is_nested;
         let top = match enters {
@@ -145,20 +156,20 @@ fn info(signal: Signal, code: i32) -> SigInfo {
 
 /// rt_sigreturn(2): takes the program back to what the handler interrupted, or what it made of it.
 #[inline(never)]
-pub fn sigreturn(process: &mut Process) -> Answer {
-    if restore(process).is_err() {
-        if process.may_log() {
-            log::warn!("/{}: rt_sigreturn: bad frame at {:#x}", process.name(), process.task.context.rsp);
+pub fn sigreturn(thread: &mut Thread) -> Answer {
+    if restore(thread).is_err() {
+        if thread.may_log() {
+            log::warn!("/{}: rt_sigreturn: bad frame at {:#x}", thread.name(), thread.context.rsp);
         }
-        process.force(Signal::SEGV, SI_KERNEL as i32, 0);
+        thread.force(Signal::SEGV, SI_KERNEL as i32, 0);
     }
     // Whatever is in rax now is the program's, not a result.
-    Ok(process.task.context.rax)
+    Ok(thread.context.rax)
 }
 
-fn restore(process: &mut Process) -> Result<(), Errno> {
+fn restore(thread: &mut Thread) -> Result<(), Errno> {
     // The handler's return has taken the restorer's address off the stack.
-    let stack_pointer = process.task.context.rsp;
+    let stack_pointer = thread.context.rsp;
     let saved: UContext = user_memory::read_value(stack_pointer)?;
     let image = match saved.registers.fpstate {
         0 => None,
@@ -167,16 +178,16 @@ fn restore(process: &mut Process) -> Result<(), Errno> {
     if image.as_ref().is_some_and(|image| !frame::is_loadable(image)) {
         return Err(Errno::EFAULT);
     }
-    if !saved.restore(&mut process.task.context) {
+    if !saved.restore(&mut thread.context) {
         return Err(Errno::EFAULT);
     }
     match image {
         Some(image) => fpu::restore(&image),
         None => fpu::reset(),
     }
-    process.signals.set_blocked(saved.mask);
+    thread.set_blocked(saved.mask);
     // As on Linux, a bad alternate stack in the frame is not the handler's fault.
-    let _ = process.signals.set_alternate(&saved.stack, process.task.context.rsp);
+    let _ = thread.signals.set_alternate(&saved.stack, thread.context.rsp);
     Ok(())
 }
 

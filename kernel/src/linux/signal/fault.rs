@@ -5,7 +5,8 @@
 use super::frame::FaultRecord;
 use super::number::Signal;
 use crate::arch::fpu;
-use crate::linux::process::{ExitStatus, Process};
+use crate::linux::process::ExitStatus;
+use crate::linux::thread::Thread;
 use linux_raw_sys::general::{
     BUS_ADRALN, BUS_ADRERR, FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV,
     ILL_ILLOPN, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, TRAP_TRACE,
@@ -22,7 +23,7 @@ const WRITE: u64 = 2;
 const USER: u64 = 4;
 const FETCH: u64 = 16;
 
-impl Process {
+impl Thread {
     /// Turns a page fault that cannot be served into its signal, and delivers it or ends the program.
     #[cold]
     pub fn page_fault_signal(&mut self, error: FaultError, address: u64, access: Access) {
@@ -42,7 +43,7 @@ impl Process {
         };
         // Linux hides whether a kernel address is mapped: it always says "present".
         let is_present = match VirtAddr::try_new(address) {
-            Ok(address) if address.as_u64() < USER_END => self.task.space.walk(address).leaf.is_some(),
+            Ok(address) if address.as_u64() < USER_END => self.space.walk(address).leaf.is_some(),
             _ => true,
         };
         let present = if is_present { PRESENT } else { 0 };
@@ -54,7 +55,7 @@ impl Process {
     /// Turns another exception into its signal, and delivers it or ends the program.
     #[cold]
     pub fn exception_signal(&mut self, vector: u8, error: u64) {
-        let rip = self.task.context.rip;
+        let rip = self.context.rip;
         self.signals.last_fault.trap = u64::from(vector);
         self.signals.last_fault.error = error;
         let (signal, code, address) = match vector {
@@ -77,9 +78,9 @@ impl Process {
     }
 
     fn fault_signal(&mut self, signal: Signal, code: u32, address: u64) {
-        let rip = self.task.context.rip;
+        let rip = self.context.rip;
         self.force(signal, code as i32, address);
-        if self.ended() == Some(ExitStatus::Killed(signal)) {
+        if self.ending() == Some(ExitStatus::Killed(signal)) {
             let FaultRecord { trap, error, .. } = self.signals.last_fault;
             let name = self.name();
             if trap == PAGE_FAULT {

@@ -40,6 +40,8 @@ impl Signal {
     pub const ILL: Signal = Signal(SIGILL as u8);
     /// A breakpoint.
     pub const TRAP: Signal = Signal(SIGTRAP as u8);
+    /// A child ended.
+    pub const CHLD: Signal = Signal(SIGCHLD as u8);
 
     /// The signal of this number; `None` outside of 1 to 64.
     pub fn new(number: u32) -> Option<Signal> {

@@ -1,0 +1,72 @@
+//! The first process of a run, and the end of the last one.
+
+use super::files::Descriptors;
+use super::load::{self, LoadError, Loaded};
+use super::process::{self, ExitStatus, INIT, Process, Settings};
+use super::signal::{Actions, Group, Member, Sent, Signal, Signals};
+use super::thread::{Newborn, Thread, conceive, default_name};
+use crate::task::{self, Task};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use linux_raw_sys::general::SI_KERNEL;
+use mm::lock::{Rank, SpinLock};
+
+/// Runs the program at `path` of the initrd until it and all its descendants have ended; its status.
+pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus, LoadError> {
+    let first = start(path, argv, envp)?;
+    first.wait_until("the program", &|| first.status().is_some());
+    kill_all();
+    // Their tasks are on their last steps.
+    while task::live() > 1 {
+        task::yield_now();
+    }
+    Ok(first.status().expect("the wait above is over when there is one"))
+}
+
+fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>, LoadError> {
+    let file = load::find(path)?;
+    let Loaded { space, program, context } = load::load(file, argv, envp)?;
+    let cradle = Arc::new(SpinLock::new(Rank::Process, None));
+    let task = conceive(&cradle).ok_or(LoadError::NoMemory)?;
+    let member = Member::new(Arc::clone(&task), 0);
+    let group = Group::new(Arc::clone(&member), Actions::new()).map_err(|_| LoadError::NoMemory)?;
+    let settings = Settings { limits: super::info::default_limits(), umask: 0o022, executable: file };
+    let process = Arc::new(Process::new(Arc::clone(&task), None, INIT, group, settings));
+    process.publish().map_err(|_| LoadError::NoMemory)?;
+    let thread = Thread {
+        context,
+        task,
+        space,
+        process: Arc::clone(&process),
+        program,
+        files: Arc::new(SpinLock::new(Rank::Process, Descriptors::new())),
+        member,
+        signals: Signals::new(),
+        name: default_name(file),
+        clear_tid: 0,
+        robust_list: 0,
+    };
+    *cradle.lock() = Some(Newborn { thread, fs_base: None, set_tid: 0 });
+    Ok(process)
+}
+
+/// Kills what is left of a run, until nothing is.
+fn kill_all() {
+    while let Some(process) = process::find_by(|process| process.status().is_none()) {
+        process.send(Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, status: 0 });
+        process.wait_until("the end", &|| process.status().is_some());
+    }
+}
+
+/// Ends the process of a task that could never wake: all tasks wait, and this is the youngest of those that a signal
+/// can end.
+pub fn end_deadlock(task: &Arc<Task>, what: &'static str) {
+    let is_its = |process: &Process| {
+        process.group.lock().members().iter().any(|member| Arc::ptr_eq(&member.task, task))
+    };
+    if let Some(process) = process::find_by(is_its) {
+        let name = process.settings.lock().executable.path;
+        log::warn!("/{name}: {what} would wait for ever: nobody is there to end it; killed");
+        process.send(Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, status: 0 });
+    }
+}
