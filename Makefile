@@ -3,6 +3,7 @@
 # make test     host tests, guest tests, fuzz targets, loom models
 # make check    formatting, lints, documentation, size by floor
 # make bench    the figures, beside Linux's
+# make kernel FEATURES='nfit dax' OUT=build/kernel-2.elf    a kernel of these cargo features and no others
 # make properties   the 39 properties and the tests that show them
 
 SHELL := /bin/sh
@@ -20,16 +21,27 @@ KERNEL_FLAGS := --package kernel --release --target $(TARGET) -Z json-target-spe
 # build-std and custom targets are unstable; the variable lets a stable toolchain take them.
 KERNEL_CARGO := RUSTC_BOOTSTRAP=1 cargo
 KERNEL_OUT := target/x86_64-target/release/kernel
+OUT := build/kernel.elf
+ifdef FEATURES
+KERNEL_FLAGS += --no-default-features --features '$(FEATURES)'
+endif
 
-.PHONY: all kernel daxite guest suite run test check bench properties clean
+.PHONY: all kernel variants daxite guest suite run test check bench properties clean
 all: kernel daxite
 
 kernel:
-	@echo "  kernel  build/kernel.elf"
+	@echo "  kernel  $(OUT)"
 	@$(KERNEL_CARGO) build --quiet $(KERNEL_FLAGS)
-	@mkdir -p build
-	@objcopy --only-keep-debug $(KERNEL_OUT) build/kernel.sym
-	@objcopy --strip-all $(KERNEL_OUT) build/kernel.elf
+	@mkdir -p $(dir $(OUT))
+	@objcopy --only-keep-debug $(KERNEL_OUT) $(OUT:.elf=.sym)
+	@objcopy --strip-all $(KERNEL_OUT) $(OUT)
+
+# Kernels that tests and benchmarks boot beside the usual one.
+variants: kernel
+	@$(MAKE) --no-print-directory kernel FEATURES='nfit dax dax_pmem brd checks' OUT=build/kernel-checks.elf
+	@$(MAKE) --no-print-directory kernel FEATURES='nfit' OUT=build/kernel-nodax.elf
+	@$(MAKE) --no-print-directory kernel FEATURES='nfit dax brd' OUT=build/kernel-nopmem.elf
+	@$(MAKE) --no-print-directory kernel FEATURES='nfit dax dax_pmem brd bench_unpinned' OUT=build/kernel-noepoch.elf
 
 daxite:
 	@echo "  host    build/daxite"
@@ -50,25 +62,27 @@ suite:
 run: all guest
 	@tests/guest/tour.sh build
 
-test: all guest suite
+test: all variants guest suite
 	target/release/suite test
 
-bench: all guest suite
+bench: all variants guest suite
 	target/release/suite bench
 
-properties: all guest suite
+properties: all variants guest suite
 	target/release/suite properties
 
 check:
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets -- -D warnings
 	$(KERNEL_CARGO) clippy --quiet $(KERNEL_FLAGS) -- -D warnings
+	$(KERNEL_CARGO) clippy --quiet $(KERNEL_FLAGS) --features checks,bench_unpinned -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --quiet --workspace --no-deps --document-private-items
 	# The guest programs, the fuzz targets and the loom models are workspaces of their own.
 	cd tests/guest && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
 	cd tests/fuzz && cargo fmt --check && cargo clippy --quiet --all-targets -- -D warnings
 	# Not --all-targets: the unit tests of the file that the models include are not theirs.
 	cd tests/loom && cargo fmt --check && cargo clippy --quiet --lib --tests -- -D warnings
+	tests/features.sh
 	tests/floors.sh
 
 clean:

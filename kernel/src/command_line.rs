@@ -1,11 +1,12 @@
 //! The kernel command line: Linux's spellings, and ours as `dax.*`.
 
+use crate::number;
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use mm::range::MapSize;
+use mm::range::{MapSize, PAGE_SIZE, PhysRange};
 
 /// What the command line asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,16 @@ pub struct CommandLine {
     pub align: MapSize,
     /// `dax.regionN.align=`: the same for one region.
     pub region_align: BTreeMap<u32, MapSize>,
+    /// `dax.regionN.devices=SIZE[@ALIGN],...`: the devices of a region, instead of one of all of it.
+    pub region_devices: BTreeMap<u32, Vec<DeviceWish>>,
+    /// `memmap=SIZE!START[,...]`: RAM that becomes regions.
+    pub carve_outs: Vec<PhysRange>,
+    /// `dax.scrub=0`: memory that one device gave back may be given to the next with its old bytes.
+    pub waives_scrub: bool,
+    /// `brd.rd_nr=`: how many RAM disks there are.
+    pub ram_disks: u32,
+    /// `brd.rd_size=`: the size of each in KiB.
+    pub ram_disk_kib: u64,
     /// `dax.force_raw`: use ranges whole, whatever is on them.
     pub force_raw: bool,
     /// `dax.test_leak`: lose a frame, to show that the check for lost frames works.
@@ -32,6 +43,15 @@ pub struct CommandLine {
     pub unknown: Vec<String>,
     /// How many more there are.
     pub more_unknown: usize,
+}
+
+/// A device that the command line asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceWish {
+    /// Its size; of 0 bytes it is one that a program is to give a size.
+    pub size_bytes: u64,
+    /// Its alignment, unless it is the region's.
+    pub align: Option<MapSize>,
 }
 
 /// A value that means nothing: going on with a guess would not be what the user asked for.
@@ -55,6 +75,11 @@ impl CommandLine {
             arguments: Vec::new(),
             align: MapSize::Size2M,
             region_align: BTreeMap::new(),
+            region_devices: BTreeMap::new(),
+            carve_outs: Vec::new(),
+            waives_scrub: false,
+            ram_disks: 0,
+            ram_disk_kib: 4096,
             force_raw: false,
             test_leak: false,
             test_panic: false,
@@ -85,14 +110,30 @@ impl CommandLine {
             "dax.force_raw" => self.force_raw = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_leak" => self.test_leak = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_panic" => self.test_panic = flag(value).ok_or(bad("0 or 1"))?,
+            "dax.scrub" => self.waives_scrub = !flag(value).ok_or(bad("0 or 1"))?,
+            "memmap" => {
+                let ranges: Option<Vec<_>> = value.split(',').map(carve_out).collect();
+                let expected = "SIZE!START[,SIZE!START...] in whole pages, such as 1G!4G";
+                self.carve_outs.extend(ranges.ok_or(bad(expected))?);
+            }
+            "brd.rd_nr" => self.ram_disks = number(value).ok_or(bad("a number of RAM disks"))?,
+            "brd.rd_size" => {
+                let kib = number::parse(value).ok().filter(|kib| kib % 4 == 0 && (4..1 << 40).contains(kib));
+                self.ram_disk_kib = kib.ok_or(bad("a number of KiB, a multiple of 4"))?;
+            }
+            "maxcpus" => self.max_cpus = number(value).ok_or(bad("a number of CPUs"))? as usize,
             "loglevel" => self.log_level = value.parse().map_err(|_| bad("a number from 0 to 8"))?,
-            "maxcpus" => self.max_cpus = value.parse().map_err(|_| bad("a number"))?,
             // Known to Linux users, and true here anyway: the console is ttyS0, panics end.
             "console" | "panic" | "quiet" => {}
             _ => match region_option(key) {
                 Some((region, "align")) => {
                     let align = align(value).ok_or(bad("4K, 2M or 1G"))?;
                     self.region_align.insert(region, align);
+                }
+                Some((region, "devices")) => {
+                    let wishes: Option<Vec<_>> = value.split(',').map(DeviceWish::parse).collect();
+                    let expected = "SIZE[@ALIGN][,SIZE[@ALIGN]...], such as 1G,512M@2M";
+                    self.region_devices.insert(region, wishes.ok_or(bad(expected))?);
                 }
                 _ if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(word.to_owned()),
                 _ => self.more_unknown += 1,
@@ -101,10 +142,38 @@ impl CommandLine {
         Ok(())
     }
 
+    /// The regions that options name.
+    pub fn named_regions(&self) -> impl Iterator<Item = u32> {
+        let named = self.region_align.keys().chain(self.region_devices.keys());
+        named.copied().collect::<BTreeSet<_>>().into_iter()
+    }
+
     /// The alignment that the devices of this region get.
     pub fn align_of(&self, region: u32) -> MapSize {
         self.region_align.get(&region).copied().unwrap_or(self.align)
     }
+}
+
+impl DeviceWish {
+    fn parse(text: &str) -> Option<DeviceWish> {
+        let (size, at) = text.split_once('@').map_or((text, None), |(size, at)| (size, Some(at)));
+        let align = match at {
+            Some(at) => Some(align(at)?),
+            None => None,
+        };
+        Some(DeviceWish { size_bytes: number::parse_bytes(size)?, align })
+    }
+}
+
+/// `1G!4G` is the gigabyte from 4 GiB on.
+fn carve_out(text: &str) -> Option<PhysRange> {
+    let (size, start) = text.split_once('!')?;
+    let (size, start) = (number::parse_bytes(size)?, number::parse_bytes(start)?);
+    PhysRange::new(start, size).filter(|_| size % PAGE_SIZE == 0 && start % PAGE_SIZE == 0)
+}
+
+fn number(value: &str) -> Option<u32> {
+    number::parse(value).ok()?.try_into().ok()
 }
 
 fn align(value: &str) -> Option<MapSize> {
@@ -187,6 +256,55 @@ mod tests {
         assert_eq!(bad("dax.region0.align=").option, "dax.region0.align=");
         assert_eq!(bad("dax.force_raw=maybe").expected, "0 or 1");
         assert_eq!(bad("loglevel=loud").option, "loglevel=loud");
+    }
+
+    #[test]
+    fn reads_devices_carve_outs_and_ram_disks() {
+        let line = CommandLine::parse(
+            "dax.region1.devices=1G,0x200000@4K,0 memmap=1G!4G,16M!0x10000000 memmap=4K!1M dax.scrub=0 \
+             brd.rd_nr=2 brd.rd_size=8192 maxcpus=3 dax.region0.align=4K",
+        )
+        .unwrap();
+        let wish = |size_bytes, align| DeviceWish { size_bytes, align };
+        let wishes = [wish(1 << 30, None), wish(2 << 20, Some(MapSize::Size4K)), wish(0, None)];
+        assert_eq!(line.region_devices[&1], wishes);
+        let bounds: Vec<_> =
+            line.carve_outs.iter().map(|range| (range.start().as_u64(), range.end())).collect();
+        assert_eq!(bounds, [(4 << 30, 5 << 30), (0x1000_0000, 0x1100_0000), (0x10_0000, 0x10_1000)]);
+        assert!(line.waives_scrub);
+        assert_eq!((line.ram_disks, line.ram_disk_kib, line.max_cpus), (2, 8192, 3));
+        assert!(line.named_regions().eq([0, 1]));
+    }
+
+    #[test]
+    fn bad_devices_and_carve_outs_are_named() {
+        for word in [
+            "dax.region0.devices=",
+            "dax.region0.devices=1G,",
+            "dax.region0.devices=1G@3M",
+            "dax.region0.devices=-1",
+            "dax.region0.devices=99999999T",
+            "memmap=1G",
+            "memmap=1G@4G",
+            "memmap=0!4G",
+            "memmap=4097!4G",
+            "memmap=1G!1000",
+            "memmap=1G!18446744073709547520",
+            "memmap=exactmap",
+            "brd.rd_size=3",
+            "brd.rd_size=1099511627776",
+            "brd.rd_nr=4294967296",
+            "maxcpus=all",
+            "dax.scrub=2",
+        ] {
+            assert_eq!(CommandLine::parse(word).unwrap_err().option, word);
+        }
+    }
+
+    #[test]
+    fn no_option_caps_devices() {
+        let line = CommandLine::parse("dax.nr_dax=8 nr_dax=8 dax.max_devices=8").unwrap();
+        assert_eq!(line.unknown, vec!["dax.nr_dax=8", "nr_dax=8", "dax.max_devices=8"]);
     }
 
     #[test]

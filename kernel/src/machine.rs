@@ -1,7 +1,8 @@
 //! What the kernel found and made at boot, in one place, for good.
 
+use crate::dax::Registry;
 use crate::initrd::Initrd;
-use dax::Registry;
+use mm::heap::KernelHeap;
 use mm::space::Environment;
 use mm::tables::KernelHalf;
 use spin::Once;
@@ -10,6 +11,8 @@ use spin::Once;
 pub struct Machine {
     /// What every address space needs: frames, shootdown, CPU features.
     pub memory: Environment,
+    /// Where the kernel's own objects are.
+    pub heap: &'static KernelHeap,
     /// The upper half of every root table.
     pub kernel_half: KernelHalf,
     /// The files that came with the kernel.

@@ -14,6 +14,7 @@ mod bare {
     use kernel::discovery::{self, Machinery};
     use kernel::machine::{self, Machine};
     use kernel::programs::{self, Outcome};
+    use kernel::providers;
     use kernel::shootdown::AllCpus;
     use kernel::{boot, clock, log as kernel_log, panic, random, task};
     use mm::heap::KernelHeap;
@@ -57,6 +58,7 @@ mod bare {
         features.log_missing();
         random::init(features.rdrand);
 
+        let carved_out = providers::ram::carve_out(&options.carve_outs, &mut letter.map);
         let ap_page = boot::prepare_cpus(&letter, &firmware);
         let mut tables = boot::page_tables(&mut letter, &features);
         interrupts::init(firmware.cpus.as_ref());
@@ -73,6 +75,7 @@ mod bare {
             frames,
             features: &features,
             options: &options,
+            carved_out,
             hint_pages: Vec::new(),
         };
         let registry = discovery::discover(&firmware, &mut machinery);
@@ -83,7 +86,13 @@ mod bare {
             no_execute: features.no_execute,
             gigabyte_pages: features.gigabyte_pages,
         };
-        machine::publish(Machine { memory, kernel_half: tables.kernel_half(), initrd, registry });
+        machine::publish(Machine {
+            memory,
+            heap: &HEAP,
+            kernel_half: tables.kernel_half(),
+            initrd,
+            registry,
+        });
         stack::init(tables, frames);
         if let (Some(page), Some(cpus)) = (ap_page, &firmware.cpus) {
             smp::start_others(&cpus.apic_ids, options.max_cpus, page);
@@ -101,9 +110,7 @@ mod bare {
     fn run(options: &CommandLine) {
         match programs::run_all(options) {
             Outcome::Ended(status) => programs::report(status),
-            Outcome::Leaked { program, frames } => {
-                panic::fail(format_args!("{program}: {frames} frame(s) of memory lost by the kernel"))
-            }
+            Outcome::Leaked { program, lost } => panic::fail(format_args!("{program}: {lost}")),
         }
         panic::power_off()
     }

@@ -7,6 +7,7 @@ use crate::panic;
 use crate::task;
 use alloc::format;
 use alloc::string::String;
+use core::fmt;
 use platform::channel;
 
 /// What the run of all programs came to.
@@ -17,9 +18,61 @@ pub enum Outcome {
     Leaked {
         /// After which program.
         program: String,
-        /// Frames of 4 KiB, before less after.
-        frames: i64,
+        /// What of it.
+        lost: Lost,
     },
+}
+
+/// Memory that is missing after a program, and all processes that it made, have gone.
+pub struct Lost {
+    /// Frames of 4 KiB outside of the heap: pages, page tables, stacks.
+    frames: i64,
+    /// Bytes of the heap, beyond what devices that the program left behind may take.
+    heap_bytes: i64,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} frame(s) and {} bytes of the heap lost by the kernel", self.frames, self.heap_bytes)
+    }
+}
+
+/// What is compared before and after a program.
+struct Books {
+    /// Frames that are free or the heap's. Those of pooled stacks wait for the next task.
+    frames: u64,
+    heap_bytes: u64,
+    devices: usize,
+}
+
+/// A frame's worth of small objects may stay: logs, tables that grew.
+const HEAP_SLACK_BYTES: i64 = 4096;
+/// A device, and the first one's share of the tables.
+const DEVICE_BYTES: i64 = 512;
+const FIRST_DEVICE_BYTES: i64 = 64 << 10;
+
+impl Books {
+    fn take() -> Books {
+        #[cfg(feature = "dax")]
+        crate::epoch::settle();
+        let machine = machine();
+        let heap = machine.heap.usage();
+        Books {
+            frames: machine.memory.frames.free_frames() + task::pooled_frames() + heap.frames,
+            heap_bytes: heap.live_bytes,
+            devices: machine.registry.device_count(),
+        }
+    }
+
+    /// What was lost since `before`, if anything.
+    fn lost_since(&self, before: &Books) -> Option<Lost> {
+        let devices = self.devices.saturating_sub(before.devices) as i64;
+        let theirs = if devices > 0 { devices * DEVICE_BYTES + FIRST_DEVICE_BYTES } else { 0 };
+        let heap_bytes = self.heap_bytes as i64 - before.heap_bytes as i64 - theirs;
+        let heap_bytes = if heap_bytes > HEAP_SLACK_BYTES { heap_bytes } else { 0 };
+        let lost = Lost { frames: before.frames as i64 - self.frames as i64, heap_bytes };
+        (lost.frames != 0 || lost.heap_bytes != 0).then_some(lost)
+    }
 }
 
 /// Runs every program of `init=`.
@@ -31,27 +84,21 @@ pub fn run_all(options: &CommandLine) -> Outcome {
     task::on_deadlock(linux::end_deadlock);
     let mut outcome = ExitStatus::Exited(0);
     for (number, path) in options.init.iter().enumerate() {
-        let before = unused_frames();
+        let before = Books::take();
         let status = run(path, options, number);
         if options.test_leak {
             log::warn!("dax.test_leak: losing a frame on purpose");
             // A frame's token has no Drop: not to free it is the leak.
             let _lost = machine().memory.frames.allocate(0);
         }
-        let after = unused_frames();
-        if before != after {
-            return Outcome::Leaked { program: path.clone(), frames: before as i64 - after as i64 };
+        if let Some(lost) = Books::take().lost_since(&before) {
+            return Outcome::Leaked { program: path.clone(), lost };
         }
         if outcome == ExitStatus::Exited(0) {
             outcome = status;
         }
     }
     Outcome::Ended(outcome)
-}
-
-/// Frames that nobody uses. Those of pooled stacks wait for the next task.
-fn unused_frames() -> u64 {
-    machine().memory.frames.free_frames() + task::pooled_frames()
 }
 
 fn run(path: &str, options: &CommandLine, number: usize) -> ExitStatus {

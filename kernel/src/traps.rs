@@ -21,8 +21,11 @@ pub fn run(thread: &mut Thread) {
             Trap::Exception { vector, error } => thread.exception_signal(vector, error),
             Trap::Interrupt { vector } => interrupt(vector),
         }
-        if thread.task.attention() != 0 && thread.attend().is_break() {
-            return;
+        // Again and again: while it yields, something new may come that nobody interrupts it for.
+        while thread.task.attention() != 0 {
+            if thread.attend().is_break() {
+                return;
+            }
         }
     }
 }
@@ -89,6 +92,7 @@ fn interrupt(vector: u8) {
 
 unsafe extern "C" {
     fn copy_user_instruction();
+    fn zero_user_instruction();
     fn copy_user_done();
 }
 
@@ -99,7 +103,8 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     const NMI: u64 = 2;
     const PAGE_FAULT: u64 = 14;
     let address = Cr2::read_raw();
-    let copies = frame.rip == copy_user_instruction as *const () as u64 && address < USER_END;
+    let copies = [copy_user_instruction as *const () as u64, zero_user_instruction as *const () as u64];
+    let copies = copies.contains(&frame.rip) && address < USER_END;
     match frame.vector {
         PAGE_FAULT if copies => {
             let space = task::current_space();

@@ -16,6 +16,8 @@ pub struct BadAddress;
 unsafe extern "C" {
     /// trap.s: returns the bytes not copied.
     fn copy_user(to: *mut u8, from: *const u8, len: usize) -> usize;
+    /// trap.s: returns the words not zeroed.
+    fn zero_user(to: *mut u64, words: usize) -> usize;
 }
 
 /// Copies `out.len()` bytes from the program's `address`.
@@ -34,6 +36,16 @@ pub fn write(address: u64, bytes: &[u8]) -> Result<(), BadAddress> {
     check(address, bytes.len())?;
     // SAFETY: as in `read`, with the sides exchanged.
     match unsafe { copy_user(address as *mut u8, bytes.as_ptr(), bytes.len()) } {
+        0 => Ok(()),
+        _ => Err(BadAddress),
+    }
+}
+
+/// Zeroes `len_bytes` bytes from `address` on; both are multiples of 8.
+pub fn zero(address: u64, len_bytes: u64) -> Result<(), BadAddress> {
+    check(address, len_bytes as usize)?;
+    // SAFETY: the range lies in the lower half, where only a program's pages are; a fault there is fixed up.
+    match unsafe { zero_user(address as *mut u64, len_bytes as usize / 8) } {
         0 => Ok(()),
         _ => Err(BadAddress),
     }

@@ -1,5 +1,5 @@
 //! What a `checks` build verifies: nobody sleeps with a spin lock held or the epoch pinned, spin locks are
-//! taken in the order of their [`Rank`], and nothing is locked (so nothing is allocated or printed) while
+//! taken in the order of their [`Rank`](crate::lock::Rank), and nothing is locked (so nothing is allocated or printed) while
 //! pinned. Each breach is a panic that names both sides.
 //!
 //! Without the cargo feature `checks` every function here is empty. With it the books are kept by CPU: a

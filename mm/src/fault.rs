@@ -43,6 +43,9 @@ pub struct Populated {
     pub pages: u64,
 }
 
+/// Entries that `populate` writes before it lets others in.
+const POPULATED_AT_ONCE: u32 = 1024;
+
 /// How far a fault got with the lock held shared.
 enum Served {
     Done(Fault),
@@ -132,19 +135,29 @@ impl AddressSpace {
 
     /// Faults in all of `range` (MAP_POPULATE, MADV_POPULATE_READ and _WRITE) and tells what that wrote. It
     /// stops at the first failure: MAP_POPULATE keeps quiet about it, madvise reports it.
-    pub fn populate(&self, range: VirtRange, access: Access) -> (Populated, Result<(), FaultError>) {
+    ///
+    /// `goes_on` is asked after every thousand entries or so, with nothing held: it may let others run, and
+    /// ends the work by a false.
+    pub fn populate(
+        &self,
+        range: VirtRange,
+        access: Access,
+        goes_on: &mut dyn FnMut() -> bool,
+    ) -> (Populated, Result<(), FaultError>) {
         let (mut address, mut populated) = (range.start(), Populated::default());
         let frames = self.environment.frames;
         loop {
             let began = frames.moment();
             match self.populate_from(&mut address, range.end(), access, &mut populated) {
                 Err(FaultError::NoMemory) if frames.wait_for_returning(began) => {}
+                Ok(()) if address < range.end() && goes_on() => {}
                 result => return (populated, result),
             }
         }
     }
 
-    /// Moves `address` on as far as it gets; returns with no lock and no frame in its hands.
+    /// Moves `address` on as far as it gets, or by [`POPULATED_AT_ONCE`] entries; returns with no lock and no frame in
+    /// its hands.
     fn populate_from(
         &self,
         address: &mut VirtAddr,
@@ -153,10 +166,12 @@ impl AddressSpace {
         populated: &mut Populated,
     ) -> Result<(), FaultError> {
         let mut reserve = Reserve::new(self.environment.frames);
-        while *address < end {
+        let mut left = POPULATED_AT_ONCE;
+        while *address < end && left > 0 {
             let memory = self.memory.read();
             // All that can be done under one shared lock, in one pass.
-            while *address < end {
+            while *address < end && left > 0 {
+                left -= 1;
                 let vma = memory.vmas.find(*address).ok_or(FaultError::NotMapped)?;
                 match serve(self.environment, &memory.tables, vma, *address, access, &mut reserve)? {
                     Served::Done(fault) => populated.count(self.counted(fault)),
@@ -165,7 +180,7 @@ impl AddressSpace {
                 *address = address.align_down(vma.granule.bytes()) + vma.granule.bytes();
             }
             drop(memory);
-            if *address < end {
+            if *address < end && left > 0 {
                 populated.count(self.fault_exclusive(*address, access, &mut reserve)?);
                 *address = address.align_down(PAGE_SIZE) + PAGE_SIZE;
             }
@@ -327,7 +342,7 @@ fn serve_page(
 }
 
 /// A frame with a copy of the file's page at `offset_bytes`, or with zeros.
-fn own_page(
+pub(crate) fn own_page(
     frames: &FrameAllocator,
     source: Option<&dyn PageSource>,
     offset_bytes: u64,

@@ -39,6 +39,10 @@ const MAX_RANGES: usize = 160;
 /// Untouched RAM is taken into the lists up to a multiple of this.
 const CUT_BYTES: u64 = 2 << 20;
 
+/// Single frames that were freed last and wait to be used again, unjoined: what a program frees, the next one
+/// takes. They join their buddies when a larger block is wanted and there is none.
+const RECENT: usize = 64;
+
 const ORDERS: usize = MAX_ORDER as usize + 1;
 
 /// Metadata of the first frame of a free block; the order is in the low bits.
@@ -98,6 +102,8 @@ struct Lists {
     /// Bit `order` is set while that order's list has a block.
     filled: u32,
     free_frames: u64,
+    recent: [u64; RECENT],
+    recent_count: usize,
     /// Start and end of RAM that was never touched; an empty one has been used up.
     untouched: [(u64, u64); MAX_RANGES],
 }
@@ -128,8 +134,14 @@ impl FrameAllocator {
         // 2. The loop below leaves these pages out, so nobody else gets them.
         // The share counts are not touched: whoever allocates a frame that can be shared sets its count.
         unsafe { physmap.pointer(home.start()).write_bytes(0, marks_bytes as usize) };
-        let mut lists =
-            Lists { heads: [0; ORDERS], filled: 0, free_frames: 0, untouched: [(0, 0); MAX_RANGES] };
+        let mut lists = Lists {
+            heads: [0; ORDERS],
+            filled: 0,
+            free_frames: 0,
+            recent: [0; RECENT],
+            recent_count: 0,
+            untouched: [(0, 0); MAX_RANGES],
+        };
         for (range, slot) in usable().zip(&mut lists.untouched) {
             let taken = if range == home { metadata_bytes } else { 0 };
             *slot = (range.start().as_u64() + taken, range.end());
@@ -143,7 +155,16 @@ impl FrameAllocator {
     /// A block of `2^order` frames; it holds whatever was there. `None` when no block is large enough.
     pub fn allocate(&self, order: u32) -> Option<Frame> {
         let mut lists = self.lists.lock();
-        if order > MAX_ORDER || lists.filled >> order == 0 && !self.cut_untouched(&mut lists, order) {
+        if order == 0
+            && let Some(last) = lists.recent_count.checked_sub(1)
+        {
+            lists.recent_count = last;
+            lists.free_frames -= 1;
+            let address = lists.recent[last];
+            self.set_mark(address, ALLOCATED);
+            return NonZeroU64::new(address).map(Frame);
+        }
+        if order > MAX_ORDER || lists.filled >> order == 0 && !self.find_more(&mut lists, order) {
             return None;
         }
         let filled = lists.filled >> order;
@@ -216,7 +237,13 @@ impl FrameAllocator {
         assert!(mark == Some(ALLOCATED | order as u8), "frame {address:#x} was freed twice");
         lists.free_frames += 1 << order;
         self.set_mark(address, 0);
-        self.join(&mut lists, address, order);
+        let count = lists.recent_count;
+        if order == 0 && count < RECENT {
+            lists.recent[count] = address;
+            lists.recent_count = count + 1;
+        } else {
+            self.join(&mut lists, address, order);
+        }
     }
 
     /// The bytes of a block, through the physical window.
@@ -247,8 +274,20 @@ impl FrameAllocator {
         self.physmap
     }
 
-    /// Takes enough untouched RAM into the lists for a block of this order; false when there is none.
+    /// Brings a block of this order into the lists; false when there is none.
     #[cold]
+    fn find_more(&self, lists: &mut Lists, order: u32) -> bool {
+        if self.cut_untouched(lists, order) {
+            return true;
+        }
+        while let Some(last) = lists.recent_count.checked_sub(1) {
+            lists.recent_count = last;
+            self.join(lists, lists.recent[last], 0);
+        }
+        lists.filled >> order != 0
+    }
+
+    /// Takes enough untouched RAM into the lists for a block of this order; false when there is none.
     fn cut_untouched(&self, lists: &mut Lists, order: u32) -> bool {
         let block_bytes = PAGE_SIZE << order;
         for index in 0..MAX_RANGES {

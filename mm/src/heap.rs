@@ -28,6 +28,16 @@ struct Inner {
     frames: Option<&'static FrameAllocator>,
     /// For each class the slabs that have a free object.
     partial: [*mut Slab; CLASSES],
+    usage: HeapUsage,
+}
+
+/// What of the machine's frames the heap uses; the boot heap's own memory does not count.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct HeapUsage {
+    /// Frames of 4 KiB that it holds.
+    pub frames: u64,
+    /// Bytes that are given out of them, each request rounded up as it is served.
+    pub live_bytes: u64,
 }
 
 // SAFETY: the pointers in it lead to memory that belongs to the heap alone and move with it.
@@ -56,7 +66,12 @@ impl KernelHeap {
     /// A heap without memory: every allocation fails.
     pub const fn empty() -> KernelHeap {
         let boot = linked_list_allocator::Heap::empty();
-        let inner = Inner { boot, frames: None, partial: [null_mut(); CLASSES] };
+        let inner = Inner {
+            boot,
+            frames: None,
+            partial: [null_mut(); CLASSES],
+            usage: HeapUsage { frames: 0, live_bytes: 0 },
+        };
         KernelHeap { inner: SpinLock::new(Rank::Heap, inner) }
     }
 
@@ -72,6 +87,11 @@ impl KernelHeap {
     /// From now on allocations come from frames; what lives in the boot heap stays there.
     pub fn frames_ready(&self, frames: &'static FrameAllocator) {
         self.inner.lock().frames = Some(frames);
+    }
+
+    /// What it uses now.
+    pub fn usage(&self) -> HeapUsage {
+        self.inner.lock().usage
     }
 }
 
@@ -89,7 +109,11 @@ unsafe impl GlobalAlloc for KernelHeap {
         match class_shift(layout) {
             Some(shift) => heap.allocate_object(frames, shift),
             None => match frames.allocate(block_order(layout)) {
-                Some(block) => frames.physmap().pointer(block.address()),
+                Some(block) => {
+                    heap.usage.frames += 1 << block.order();
+                    heap.usage.live_bytes += PAGE_SIZE << block.order();
+                    frames.physmap().pointer(block.address())
+                }
                 None => null_mut(),
             },
         }
@@ -111,6 +135,8 @@ unsafe impl GlobalAlloc for KernelHeap {
         }
         // SAFETY: by the caller's promise this is the block that `alloc` made, whose token it gave up.
         let block = unsafe { Frame::from_address(frames.physmap().address(pointer), block_order(layout)) };
+        heap.usage.frames -= 1 << block.order();
+        heap.usage.live_bytes -= PAGE_SIZE << block.order();
         frames.free(block);
     }
 }
@@ -122,6 +148,7 @@ impl Inner {
             return null_mut();
         }
         let slab = self.partial[class];
+        self.usage.live_bytes += 1 << shift;
         // SAFETY:
         // 1. `slab` is a header that `add_slab` wrote; the heap's lock is held.
         // 2. It is not full, so either `freed` is an object that `free_object` linked, or `fresh` is the
@@ -148,6 +175,7 @@ impl Inner {
     /// `object` was given out by `allocate_object` with this `shift` and is not used any more.
     unsafe fn free_object(&mut self, frames: &FrameAllocator, object: *mut u8, shift: u32) {
         let class = (shift - SMALLEST_SHIFT) as usize;
+        self.usage.live_bytes -= 1 << shift;
         let slab = object.map_addr(|address| address & !(PAGE_SIZE as usize - 1)).cast::<Slab>();
         // SAFETY: an object lies in the frame of its slab, whose header is at the frame's start (frames are
         // 4 KiB-aligned in the window too); the heap's lock is held, and the object is ours again.
@@ -161,6 +189,7 @@ impl Inner {
             }
             if (*slab).used == 0 {
                 self.unlink(slab, class);
+                self.usage.frames -= 1;
                 frames.free(Frame::from_address(frames.physmap().address(slab.cast()), 0));
             }
         }
@@ -168,6 +197,7 @@ impl Inner {
 
     fn add_slab(&mut self, frames: &FrameAllocator, shift: u32) -> bool {
         let Some(frame) = frames.allocate(0) else { return false };
+        self.usage.frames += 1;
         let slab = frames.physmap().pointer(frame.address()).cast::<Slab>();
         let fresh = size_of::<Slab>().next_multiple_of(1 << shift) as u16;
         // SAFETY: the frame is ours, mapped and larger than the header; its token is given up here and made

@@ -28,6 +28,11 @@ pub enum ClaimError {
         /// The range that the holder has.
         held: PhysRange,
     },
+    /// Part of it is neither RAM nor anybody's.
+    NotRam {
+        /// What was asked for.
+        asked: PhysRange,
+    },
     /// The map holds as many claims as it can.
     Full {
         /// What was asked for.
@@ -39,6 +44,7 @@ impl fmt::Display for ClaimError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClaimError::Held { asked, by, held } => write!(f, "{asked} overlaps {held}, held by {by}"),
+            ClaimError::NotRam { asked } => write!(f, "{asked} is not all RAM"),
             ClaimError::Full { asked } => {
                 write!(f, "{asked} cannot be claimed: {CAPACITY} claims are the most")
             }
@@ -99,6 +105,15 @@ impl MemoryMap {
                 self.claims.insert(Claim { range, owner });
                 Ok(())
             }
+        }
+    }
+
+    /// The same for a range that must be all RAM.
+    pub fn carve_ram(&mut self, range: PhysRange, owner: &'static str) -> Result<(), ClaimError> {
+        let is_held = self.claims.find(|claim| claim.overlaps(range)).is_some();
+        match self.ram.find(|ram| ram.contains(range)) {
+            None if !is_held => Err(ClaimError::NotRam { asked: range }),
+            _ => self.carve(range, owner),
         }
     }
 

@@ -4,6 +4,7 @@
 //! tables of their own that no CPU ever loads, with the offset in the place of the address: sparse, filled
 //! by any number of faults at once, and freed with the last vma.
 
+use crate::fault::own_page;
 use crate::frames::FrameAllocator;
 use crate::pager::{FaultError, Installed};
 use crate::range::{MapSize, PAGE_SIZE, VirtRange};
@@ -45,7 +46,7 @@ impl SharedPages {
             if let Some(leaf) = self.pages.leaf(page) {
                 return Ok(leaf.phys);
             }
-            let frame = reserve.frames().allocate_for_program().ok_or(FaultError::NoMemory)?;
+            let frame = own_page(reserve.frames(), None, 0)?;
             let flags = PageTableFlags::PRESENT | OWNED;
             match self.pages.install(page, frame.address(), MapSize::Size4K, flags, reserve) {
                 Installed::New => {}

@@ -37,21 +37,22 @@ impl<'a> Flush<'a> {
     /// Waits for the shootdown, then gives up the frames. What it returns is the part of the range that is
     /// still to be unmapped, because the token was full.
     #[must_use = "the rest is still to be unmapped"]
-    pub fn acknowledge(self, shootdown: &dyn Shootdown) -> Option<VirtRange> {
+    pub fn acknowledge(mut self, shootdown: &dyn Shootdown) -> Option<VirtRange> {
         let frames = self.tables.frames();
         let _returning = (self.count > 0).then(|| frames.returning());
         if self.changed {
             shootdown.flush(self.tables.root(), self.range);
         }
-        self.skip()
+        self.release();
+        self.rest
     }
 
-    /// Gives up the frames without a shootdown, for tables that no CPU has loaded.
-    pub(crate) fn skip(mut self) -> Option<VirtRange> {
+    /// Gives up the frames, after the shootdown, or without one in tables that no CPU has loaded.
+    pub(crate) fn release(&mut self) {
         for frame in self.held.iter_mut().take(self.count).filter_map(Option::take) {
             self.tables.frames().release(frame);
         }
-        self.rest
+        self.count = 0;
     }
 
     pub(crate) fn tables(&self) -> &PageTables {

@@ -19,7 +19,7 @@ use crate::placement::Layout;
 pub use crate::placement::{Placement, STACK_AREA_BYTES};
 use crate::range::{MapSize, PAGE_SIZE, USER_END, VirtRange};
 use crate::shootdown::Shootdown;
-use crate::tables::{KernelHalf, PageTables};
+use crate::tables::{KernelHalf, PageTables, runs};
 use crate::vma::{Backing, Vma, VmaFlags, VmaSet};
 use crate::walk::Walk;
 use alloc::sync::{Arc, Weak};
@@ -152,6 +152,12 @@ pub(crate) struct Memory {
     pub(crate) vmas: VmaSet,
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        self.tables.tear_down(&mut self.vmas.iter().map(|vma| vma.range));
+    }
+}
+
 impl AddressSpace {
     /// An empty space; `random` moves its mmap base. `None` when memory is out.
     pub fn new(
@@ -212,19 +218,22 @@ impl AddressSpace {
             if let Backing::Device(pager) = &vma.backing {
                 vma.backing = Backing::Device(pager.inherit(&child.this)?);
             }
-            copy.vmas.insert(vma);
+            copy.vmas.push(vma);
         }
         let private = inherited()
             .filter(|vma| matches!(vma.backing, Backing::Anonymous | Backing::Private(_)))
             .map(|vma| vma.range);
-        let (flush, complete) = tables.share(private, &mut copy.tables);
+        // Between two of them nothing is owned but what is left out.
+        let nothing_left_out = copy.vmas.iter().count() == vmas.iter().count();
+        let window = if nothing_left_out { MapSize::Size2M.shift() } else { 0 };
+        let (flush, complete) = tables.share(runs(private, window), &mut copy.tables);
         let rest = flush.acknowledge(self.environment.shootdown);
         debug_assert!(rest.is_none(), "sharing frees nothing");
         drop(copy);
         Ok(complete.then_some(child))
     }
 
-    /// Clears all entries of the vmas that show the object `key` ([`Pager::key`]); the vmas stay. When it
+    /// Clears all entries of the vmas that show the object `key` ([`crate::pager::Pager::key`]); the vmas stay. When it
     /// returns no CPU uses one of them any more.
     pub fn revoke(&self, key: u64) -> Revoked {
         let mut revoked = Revoked::default();

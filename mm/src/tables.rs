@@ -205,10 +205,8 @@ impl PageTables {
         self.visit_leaf_tables(self.root, 4, 0, range, leaf_level(size), &mut |entries| {
             // In eights, so that it is unrolled: a load, a count and a store for each entry.
             let (eights, rest) = entries.as_chunks::<8>();
-            for eight in eights {
-                eight.iter().for_each(|entry| cleared += clear_leaf(entry));
-            }
-            rest.iter().for_each(|entry| cleared += clear_leaf(entry));
+            let in_eights: u64 = eights.iter().map(|eight| eight.iter().map(clear_leaf).sum::<u64>()).sum();
+            cleared += in_eights + rest.iter().map(clear_leaf).sum::<u64>();
         });
         let mut flush = Flush::new(self, range);
         flush.set_changed(cleared > 0);
@@ -324,14 +322,33 @@ impl PageTables {
         range: VirtRange,
         visit: &mut dyn FnMut(&AtomicU64, u64, u32),
     ) {
-        for (index, address) in entries(level, base, range) {
-            let entry = self.entry(table, index);
-            match child(entry.load(Ordering::Acquire), level) {
-                Child::Nothing => {}
-                Child::Leaf => visit(entry, address, level),
+        let (mut index, last) = bounds(level, base, range);
+        while let Some((used, value)) = self.next_used(table, index, last) {
+            let address = base + (used << entry_shift(level));
+            match child(value, level) {
+                Child::Leaf => visit(self.entry(table, used), address, level),
                 Child::Table(child) => self.visit_table(child, level - 1, address, range, visit),
             }
+            index = used + 1;
         }
+    }
+
+    /// The first entry that is not empty from `first` up to `last` in a table, and its index. (Tables are
+    /// mostly empty: a fork or an exit spends its time here.)
+    fn next_used(&self, table: PhysAddr, first: u64, last: u64) -> Option<(u64, u64)> {
+        let (mut index, entries) = (first as usize, &self.table(table)[..=last as usize]);
+        // Full tables are common too.
+        match entries.get(index)?.load(Ordering::Acquire) {
+            0 => index += 1,
+            value => return Some((first, value)),
+        }
+        while let Some(eight) = entries.get(index..index + 8)
+            && eight.iter().fold(0, |all, entry| all | entry.load(Ordering::Relaxed)) == 0
+        {
+            index += 8;
+        }
+        let values = entries.get(index..)?.iter().map(|entry| entry.load(Ordering::Acquire));
+        (index as u64..).zip(values).find(|&(_, value)| value != 0)
     }
 
     /// Calls `visit` with the entries in `range` of each table at `leaf_level`.
@@ -348,10 +365,13 @@ impl PageTables {
             let (first, last) = bounds(level, base, range);
             return visit(&self.table(table)[first as usize..=last as usize]);
         }
-        for (index, address) in entries(level, base, range) {
-            if let Child::Table(child) = child(self.entry(table, index).load(Ordering::Acquire), level) {
+        let (mut index, last) = bounds(level, base, range);
+        while let Some((used, value)) = self.next_used(table, index, last) {
+            if let Child::Table(child) = child(value, level) {
+                let address = base + (used << entry_shift(level));
                 self.visit_leaf_tables(child, level - 1, address, range, leaf_level, visit);
             }
+            index = used + 1;
         }
     }
 
@@ -369,16 +389,31 @@ impl PageTables {
     }
 }
 
+impl PageTables {
+    /// Frees what `ranges`, which ascend and hold all that is mapped, lead to: a drop that looks at nothing else.
+    /// No CPU may have the tables loaded.
+    pub(crate) fn tear_down(&mut self, ranges: &mut dyn Iterator<Item = VirtRange>) {
+        let (frames, root) = (self.frames, self.root);
+        let _returning = frames.returning();
+        let mut flush = Flush::new(self, LOWER_HALF);
+        let mut ranges = runs(ranges, entry_shift(2)).peekable();
+        while let Some(mut range) = ranges.next() {
+            // Nothing is mapped below any more.
+            let end = ranges.peek().map_or(LOWER_HALF.end(), |next| next.start());
+            let hole = VirtRange::from_bounds(0, end.as_u64()).expect("it holds the range");
+            while let Err(at) = flush.clear(root, 4, 0, range, hole) {
+                let _batch = frames.returning();
+                flush.release();
+                range = VirtRange::from_bounds(at, range.end().as_u64()).expect("it is inside the range");
+            }
+        }
+        flush.release();
+    }
+}
+
 impl Drop for PageTables {
     fn drop(&mut self) {
-        let frames = self.frames;
-        let _returning = frames.returning();
-        // No CPU has these tables loaded, so nothing has to be shot down.
-        let mut rest = Some(LOWER_HALF);
-        while let Some(range) = rest {
-            let _batch = frames.returning();
-            rest = self.unmap(range, LOWER_HALF).skip();
-        }
+        self.tear_down(&mut core::iter::once(LOWER_HALF));
         // SAFETY: `new` allocated the root with order 0 and gave up its token; nobody uses it any more.
         self.frames.free(unsafe { Frame::from_address(self.root, 0) });
     }
@@ -395,11 +430,11 @@ impl Flush<'_> {
         range: VirtRange,
         hole: VirtRange,
     ) -> Result<(), u64> {
-        for (index, address) in entries(level, base, range) {
-            let entry = self.tables().entry(table, index);
-            let value = entry.load(Ordering::Acquire);
+        let (mut next, last) = bounds(level, base, range);
+        while let Some((index, value)) = self.tables().next_used(table, next, last) {
+            next = index + 1;
+            let address = base + (index << entry_shift(level));
             let freed = match child(value, level) {
-                Child::Nothing => continue,
                 Child::Leaf => value & OWNED.bits() != 0,
                 Child::Table(child) => {
                     self.clear(child, level - 1, address, range, hole)?;
@@ -425,35 +460,39 @@ impl Flush<'_> {
     }
 }
 
-/// What an entry of a table at some level leads to.
+/// What an entry that is not empty leads to.
 enum Child {
-    Nothing,
     /// A leaf, perhaps a parked one.
     Leaf,
     Table(PhysAddr),
 }
 
 fn child(entry: u64, level: u32) -> Child {
-    if entry == 0 {
-        Child::Nothing
-    } else if level == 1 || entry & HUGE != 0 {
+    if level == 1 || entry & HUGE != 0 {
         Child::Leaf
     } else {
         Child::Table(PhysAddr::new_truncate(entry & ADDRESS_BITS))
     }
 }
 
-/// The entries of a table at `level`, spanning from `base`, that `range` touches: index and first address.
-fn entries(level: u32, base: u64, range: VirtRange) -> impl Iterator<Item = (u64, u64)> {
-    let (first, last) = bounds(level, base, range);
-    (first..=last).map(move |index| (index, base + (index << entry_shift(level))))
+/// Joins ascending ranges of which one ends and the next begins in the same window of `2^shift` bytes (none, with
+/// 0): a walk from the root costs more than a look at the empty entries between them.
+pub(crate) fn runs(ranges: impl Iterator<Item = VirtRange>, shift: u32) -> impl Iterator<Item = VirtRange> {
+    let mut ranges = ranges.peekable();
+    core::iter::from_fn(move || {
+        let (start, mut end) = ranges.next()?.bounds();
+        while let Some(next) = ranges.next_if(|next| next.bounds().0 >> shift == (end - 1) >> shift) {
+            end = next.bounds().1;
+        }
+        VirtRange::from_bounds(start, end)
+    })
 }
 
 /// The first and the last entry of a table at `level`, spanning from `base`, that `range` touches.
 fn bounds(level: u32, base: u64, range: VirtRange) -> (u64, u64) {
-    let shift = entry_shift(level);
-    let first = range.start().as_u64().saturating_sub(base) >> shift;
-    let last = ((range.end().as_u64() - 1).saturating_sub(base) >> shift).min(511);
+    let (shift, (start, end)) = (entry_shift(level), range.bounds());
+    let first = start.saturating_sub(base) >> shift;
+    let last = ((end - 1).saturating_sub(base) >> shift).min(511);
     (first, last)
 }
 

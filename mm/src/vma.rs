@@ -243,6 +243,12 @@ impl VmaSet {
         self.join(index..index + 1);
     }
 
+    /// Adds a vma above all others, for which there is room, and joins it with nothing.
+    pub fn push(&mut self, vma: Vma) {
+        debug_assert!(self.vmas.last().is_none_or(|last| last.range.end() <= vma.range.start()));
+        self.vmas.push(vma);
+    }
+
     /// Forgets what is mapped in `range`; vmas across its ends are cut. Only a hole in the middle of one vma
     /// adds a vma, and takes memory.
     pub fn remove(&mut self, range: VirtRange) {

@@ -30,7 +30,7 @@ compile() {
 }
 # These must fault or recurse as they are written; a compiler that proves it would object.
 wild="-O0 -Wno-infinite-recursion -Wno-null-dereference"
-for name in ok exit7 loop abort sigbus oom jump_kernel echo_bytes hello dax_mmap; do
+for name in ok exit7 loop abort sigbus oom jump_kernel echo_bytes hello dax_mmap orphan drain; do
     compile musl-gcc $name.c $name -static
 done
 for name in segv stack_overflow; do
@@ -39,6 +39,10 @@ done
 for name in ok hello dax_mmap; do
     compile gcc $name.c $name-glibc -static
     compile gcc $name.c $name-pie -static-pie
+done
+for name in processes threads; do
+    compile musl-gcc $name.c $name '-static -pthread'
+    compile gcc $name.c $name-glibc '-static -pthread'
 done
 for name in fresh_registers far_return; do
     compile gcc $name.S $name '-static -nostdlib'

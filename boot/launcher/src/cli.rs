@@ -92,12 +92,12 @@ pub struct RunOptions {
     /// The size of each page-table entry of a device mapping
     #[arg(long, value_enum, ignore_case = true, default_value = "2M")]
     pub align: MapAlign,
-    /// Number of vCPUs
+    /// Number of vCPUs, 1 to 16
     #[arg(
         long,
         value_name = "N",
         default_value_t = 1,
-        value_parser = clap::value_parser!(u32).range(1..=255)
+        value_parser = clap::value_parser!(u32).range(1..=16)
     )]
     pub cpus: u32,
     /// RAM of the guest, at least 16M
@@ -267,7 +267,8 @@ mod tests {
         for (line, words) in [
             ("--memory 8M p", "at least 16M"),
             ("--memory 16777217 p", "not a multiple of 4K"),
-            ("--cpus 0 p", "1..=255"),
+            ("--cpus 0 p", "1..=16"),
+            ("--cpus 17 p", "1..=16"),
             ("--timeout x p", "'x' is not a number of seconds"),
             ("--timeout -1 p", "'-1' is not a number of seconds"),
             ("--timeout nan p", "'nan' is not"),

@@ -15,6 +15,8 @@ use crate::error::DaxError;
 use crate::lifetime::{Epoch, Lifetime, LifetimeError};
 use crate::name::DaxName;
 use core::fmt;
+use crossbeam_epoch::Guard;
+use mm::checks;
 use mm::range::{PAGE_SIZE, PhysRange};
 
 /// What the provider of a device's memory (pmem, a RAM disk) can do with it. Pages are of 4 KiB.
@@ -122,7 +124,7 @@ impl<O: DaxOperations + ?Sized> DaxDevice<O> {
         if pages == 0 {
             return Err(DaxError::NoPages { name: self.host_name() });
         }
-        let _section = self.epoch().pin();
+        let _section = Section::begin(self.epoch());
         self.check_alive()?;
         let run = self.operations.direct_access(page, pages).map_err(|why| self.unsupported(why))?;
         let run = run.ok_or(DaxError::PastEnd { name: self.host_name(), page })?;
@@ -171,6 +173,28 @@ impl<O: DaxOperations + ?Sized> Drop for DaxDevice<O> {
         if self.lifetime.generation().is_some() {
             diagnose(self.host_name());
         }
+    }
+}
+
+/// A section: this CPU's participant is pinned, and the `checks` build watches what is done meanwhile.
+pub(crate) struct Section {
+    _pinned: Guard,
+}
+
+impl Section {
+    #[inline]
+    pub(crate) fn begin(epoch: &dyn Epoch) -> Section {
+        // Only now: a pin may collect, which frees and may allocate.
+        let section = Section { _pinned: epoch.pin() };
+        checks::pinned();
+        section
+    }
+}
+
+impl Drop for Section {
+    #[inline]
+    fn drop(&mut self) {
+        checks::unpinned();
     }
 }
 

@@ -77,8 +77,9 @@ impl System {
 
     /// Ends the hold on a device, if `holder` is the one that has it.
     pub fn release_holder(&self, number: u32, holder: &Arc<dyn DaxHolder>) {
-        if self.holder(number).is_some_and(|present| Arc::ptr_eq(&present, holder)) {
-            self.take_holder(number);
+        let mut holders = self.holders.lock();
+        if holders.get(&number).is_some_and(|present| Arc::ptr_eq(present, holder)) {
+            holders.remove(&number);
         }
     }
 }

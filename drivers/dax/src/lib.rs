@@ -12,7 +12,7 @@
 //! | [`mappings`] | who has mapped a device |
 //! | [`rules`] | the mapping rules, as pure functions |
 //! | [`registry`] | [`Registry`]: every region and device, by name and by number |
-//! | [`claims`], [`ids`], [`name`], [`error`], `table`, `range_set`, `memory` | small parts of the above |
+//! | [`claims`], [`ids`], [`name`], [`error`], `table`, `range_set`, `change`, `memory` | small parts of the above |
 //!
 //! The crate knows addresses, not memory: it never reads or writes a byte of the media, holds no unsafe
 //! code, and builds and tests on any host. A kernel supplies three things: [`lifetime::Epoch`] (pin this
@@ -23,6 +23,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod change;
 pub mod claims;
 pub mod dev_dax;
 pub mod device;

@@ -32,8 +32,6 @@ struct List {
     /// Slots that are not free, and those of them that hold a space.
     occupied: u32,
     registered: u32,
-    /// Where a removal goes on to look.
-    cursor: u32,
     /// Removals with spaces in hand, and scrubs under way.
     at_work: u32,
 }
@@ -112,7 +110,7 @@ impl Mappings {
         self.0.lock().as_ref().map_or(0, |list| list.registered)
     }
 
-    /// Spaces on the list, without taking them: who is in the way.
+    /// A space on the list, without taking it: who is in the way.
     pub fn first(&self) -> Option<Arc<AddressSpace>> {
         let list = self.0.lock();
         list.as_ref()?.slots.iter().find_map(|slot| match slot {
@@ -187,22 +185,20 @@ impl List {
         Ok(slot)
     }
 
+    /// Takes as many spaces as there is room for, each once with all its mappings: a revocation clears them all.
     fn take(&mut self, spaces: &mut [Option<Arc<AddressSpace>>]) {
-        let mut places = spaces.iter_mut();
-        let mut place = places.next();
-        for _ in 0..self.slots.len() {
-            let Some(into) = place.as_mut() else { break };
-            let index = self.cursor as usize % self.slots.len();
-            self.cursor = index as u32 + 1;
-            let Some(slot) = self.slots.get_mut(index) else { break };
-            if let Slot::Space(space) = slot
-                && let Some(space) = space.upgrade()
-            {
-                **into = Some(space);
-                *slot = Slot::Taken;
-                self.registered -= 1;
-                place = places.next();
+        let mut count = 0;
+        for slot in &mut self.slots {
+            let Slot::Space(space) = slot else { continue };
+            let is_in_hand = spaces.iter().flatten().any(|taken| Arc::as_ptr(taken) == space.as_ptr());
+            if !is_in_hand {
+                let Some(place) = spaces.get_mut(count) else { continue };
+                let Some(space) = space.upgrade() else { continue };
+                *place = Some(space);
+                count += 1;
             }
+            *slot = Slot::Taken;
+            self.registered -= 1;
         }
     }
 }
@@ -215,7 +211,7 @@ pub struct TakenMappings<'a> {
 }
 
 impl TakenMappings<'_> {
-    /// The spaces. One with several mappings of the device may come several times.
+    /// The spaces, each with all its mappings of the device.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<AddressSpace>> {
         self.spaces.iter().flatten()
     }

@@ -4,6 +4,7 @@
 //! to use a device that was disabled since, even when it is enabled again.
 
 use crate::dev_dax::DevDax;
+use crate::device::Section;
 use crate::lifetime::Generation;
 use crate::memory;
 use crate::rules;
@@ -89,7 +90,7 @@ impl Pager for OpenDax {
         let offset_bytes = rules::fault_offset(request, align).ok_or(FaultError::Bus)?;
         // Where a `DevDax` lies never changes: only whether it still lies there is decided in the section.
         let phys = device.offset_to_phys(offset_bytes, align).ok_or(FaultError::Bus)?;
-        let section = device.epoch().pin();
+        let section = Section::begin(device.epoch());
         if !self.is_alive() {
             return Err(FaultError::Bus);
         }

@@ -13,6 +13,7 @@
 //!
 //! Lock: `space`, taken for a few map operations; inside it only the table of devices and the heap.
 
+use crate::change::{Change, joined, shrink};
 use crate::claims::Holder;
 use crate::dev_dax::DevDax;
 use crate::device::Unsupported;
@@ -21,7 +22,7 @@ use crate::ids::IdSet;
 use crate::memory;
 use crate::name::DeviceName;
 use crate::range_set::RangeSet;
-use crate::ranges::{DevRange, DevRanges};
+use crate::ranges::DevRanges;
 use crate::table::{Place, Table};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -137,16 +138,6 @@ pub(crate) struct Carved<'a> {
     id: u32,
     ranges: DevRanges,
     place: Option<Place<'a, Arc<DevDax>, 1024, 1024>>,
-}
-
-/// A change of a device's ranges: what it took from the region, and what it will give back.
-pub(crate) struct Change {
-    /// All ranges from now on.
-    pub ranges: DevRanges,
-    /// Those among them that were free.
-    pub taken: Vec<PhysRange>,
-    /// Those that are the device's no longer.
-    pub given: Vec<PhysRange>,
 }
 
 impl DaxRegion {
@@ -303,7 +294,13 @@ impl DaxRegion {
     ) -> Result<Change, DaxError> {
         let mut added = memory::vec_of(1)?;
         added.push(range);
-        self.claim(&mut self.space.lock(), ranges, added, align)
+        let mut space = self.space.lock();
+        if self.range().contains(range) && !space.free.contains(range) {
+            // The search for the holder looks at every device: not under the lock.
+            drop(space);
+            return Err(self.conflict(range));
+        }
+        self.claim(&mut space, ranges, added, align)
     }
 
     /// Gives back ranges that belonged to a device, as dirty ones.
@@ -466,33 +463,6 @@ impl Drop for Carved<'_> {
             self.region.release_id(&mut space, self.id);
         }
     }
-}
-
-/// `old` with pieces behind it, the first of which may continue the last range.
-fn joined(old: &DevRanges, pieces: &[PhysRange], align: MapSize) -> Result<DevRanges, DaxError> {
-    let mut all: Vec<PhysRange> = memory::vec_of(old.iter().count() + pieces.len())?;
-    all.extend(old.iter().map(|range| range.phys));
-    for &piece in pieces {
-        match all.last_mut() {
-            Some(last) if last.end() == piece.start().as_u64() => {
-                *last = PhysRange::from_bounds(last.start().as_u64(), piece.end()).unwrap_or(*last);
-            }
-            _ => all.push(piece),
-        }
-    }
-    DevRanges::new(&all, align)
-}
-
-/// The first `size_bytes` bytes of `old`.
-fn shrink(old: &DevRanges, size_bytes: u64, align: MapSize) -> Result<Change, DaxError> {
-    let count = old.iter().count();
-    let (mut kept, mut given) = (memory::vec_of(count)?, memory::vec_of(count)?);
-    for DevRange { offset_bytes, phys } in old.iter() {
-        let keep_bytes = size_bytes.saturating_sub(offset_bytes).min(phys.len_bytes());
-        kept.extend(phys.part(0, keep_bytes));
-        given.extend(phys.part(keep_bytes, phys.len_bytes() - keep_bytes));
-    }
-    Ok(Change { ranges: DevRanges::new(&kept, align)?, taken: Vec::new(), given })
 }
 
 impl fmt::Debug for DaxRegion {

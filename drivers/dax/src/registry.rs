@@ -10,6 +10,7 @@
 //! go. A device that is resized, aligned or given a range goes in the same way, with another object over the same
 //! name and number in its place: what was opened before stays dead.
 
+use crate::change::Change;
 use crate::claims::{Claims, Conflict, Holder};
 use crate::dev_dax::DevDax;
 use crate::device::DaxDevice;
@@ -19,7 +20,7 @@ use crate::ids::MINORS;
 use crate::lifetime::Epoch;
 use crate::memory;
 use crate::name::{DaxName, DeviceName};
-use crate::region::{Change, DaxRegion, DeviceRequest, RegionConfig};
+use crate::region::{DaxRegion, DeviceRequest, RegionConfig};
 use crate::table::Table;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -156,13 +157,17 @@ impl Registry {
         self.check_listed(old)?;
         let region = old.region();
         let Change { ranges, taken, given } = change(region)?;
-        // From the moment on that the old object is retired, nobody else can do this to it.
-        if let Err(why) = memory::room_for::<DevDax>().and_then(|()| old.retire()) {
-            region.undo(&taken);
-            return Err(why);
-        }
         let id = old.name().id;
-        let new = Arc::new(DevDax::over(old.lease().share(), region.clone(), id, ranges, align));
+        // Made before the old one is retired: then nothing can fail any more, and nobody else can do this to it.
+        let new = memory::room_for::<DevDax>()
+            .map(|()| Arc::new(DevDax::over(old.lease().share(), region.clone(), id, ranges, align)));
+        let new = match new.and_then(|new| old.retire().map(|()| new)) {
+            Ok(new) => new,
+            Err(why) => {
+                region.undo(&taken);
+                return Err(why);
+            }
+        };
         drop(self.devices.replace(new.clone()));
         drop(region.replace_device(new.clone()));
         region.give_back(given.into_iter());

@@ -115,7 +115,7 @@ pub unsafe fn save_to(area: *mut FpuArea) {
 /// Loads the registers from an area.
 ///
 /// # Safety
-/// `area` may be read, and holds what [`save_to`] or [`FpuArea::sanitise`] left: the CPU refuses other things.
+/// `area` may be read, and holds what [`save_to`] or `FpuArea::sanitise` left: the CPU refuses other things.
 pub unsafe fn load_from(area: *const FpuArea) {
     // SAFETY: aligned and large enough as above; the rest is the caller's promise.
     unsafe {

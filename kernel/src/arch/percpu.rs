@@ -38,7 +38,7 @@ pub struct Cpu {
     pub epoch: CpuEpoch,
 }
 
-// SAFETY: other CPUs reach a block through `Cpu::number_is` and use its atomics, its number and its APIC id only;
+// SAFETY: other CPUs reach a block through `Cpu::numbered` and use its atomics, its number and its APIC id only;
 // the cells are private to code that runs on the CPU itself, with interrupts off.
 unsafe impl Sync for Cpu {}
 

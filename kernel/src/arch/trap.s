@@ -200,3 +200,16 @@ copy_user_done:
     clac
 1:  mov rax, rcx
     ret
+
+# zero_user(to: rdi, words: rsi) -> rax: words of 8 bytes not zeroed. As above.
+    .global zero_user
+zero_user:
+    mov rcx, rsi
+    xor eax, eax
+    cmp byte ptr [rip + smap_is_on], 0
+    je zero_user_instruction
+    stac
+    .global zero_user_instruction
+zero_user_instruction:
+    rep stosq
+    jmp copy_user_done

@@ -4,7 +4,7 @@
 //! own, so it cannot reach below a device's entries (EINVAL); advice that only reads or drops pages can.
 
 use super::errno::{Answer, Errno};
-use super::memory::{check_range, log_range_refusal};
+use super::memory::{check_range, lets_others_in, log_range_refusal};
 use super::thread::Thread;
 use linux_raw_sys::general::{
     MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED,
@@ -98,7 +98,9 @@ fn take(thread: &mut Thread, range: VirtRange, advice: Advice) -> Result<(), Err
                 _ => space.check_split(address, len_bytes),
             }
         }
-        Advice::Populate(access) => return space.populate(range, access).1.map_err(Errno::from),
+        Advice::Populate(access) => {
+            return space.populate(range, access, &mut lets_others_in).1.map_err(Errno::from);
+        }
         Advice::Remove => {
             space.check_mapped(address, len_bytes)?;
             return Err(if is_anonymous(thread, range) { Errno::EINVAL } else { Errno::ENODEV });

@@ -10,6 +10,7 @@ use super::signal::{Group, Member, Signal};
 use super::thread::{Newborn, Thread, conceive};
 use crate::machine::machine;
 use crate::task;
+use crate::task::park::Interruptible;
 use crate::user_memory;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -183,6 +184,9 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
         false => child_process(thread, wish, &task, &member)?,
     };
     let tid = member.tid();
+    if !wish.has(CLONE_VM) {
+        space.set_owner(tid.unsigned_abs());
+    }
     if wish.has(CLONE_PARENT_SETTID) {
         let _ = user_memory::write_value(wish.parent_tid, &tid);
     }
@@ -216,7 +220,7 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
     });
     drop(cradle);
     if wish.has(CLONE_VFORK) {
-        process.wait_until("vfork", &|| process.is_released.load(Ordering::SeqCst));
+        process.wait_until("vfork", Interruptible::ByEnd, &|| process.is_released.load(Ordering::SeqCst));
     }
     Ok(u64::from(tid.unsigned_abs()))
 }

@@ -6,6 +6,11 @@
 use crate::user_memory::BadAddress;
 use linux_raw_sys::errno;
 use mm::pager::{FaultError, Refusal};
+#[cfg(feature = "dax")]
+use {
+    crate::control::ControlError,
+    dax::{DaxError, lifetime::LifetimeError},
+};
 
 /// Why a call failed, as a positive Linux number. (`u64`, so that a call's result travels in two registers.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,8 +29,8 @@ macro_rules! numbers {
 }
 
 numbers! {
-    E2BIG EACCES EAGAIN EBADF ECHILD EEXIST EFAULT EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENODEV ENOENT
-    ENOEXEC ENOMEM ENOSYS ENOTDIR ENOTTY ENXIO EOPNOTSUPP EOVERFLOW EPERM ERANGE EROFS ESPIPE ESRCH ETIMEDOUT
+    E2BIG EACCES EAGAIN EBADF EBUSY ECHILD EEXIST EFAULT EINTR EINVAL EIO EISDIR ELOOP EMFILE ENAMETOOLONG ENODEV ENOENT
+    ENOEXEC ENOMEM ENOSPC ENOSYS ENOTDIR ENOTTY ENXIO EOPNOTSUPP EOVERFLOW EPERM ERANGE EROFS ESPIPE ESRCH ETIMEDOUT
 }
 
 impl Errno {
@@ -67,6 +72,60 @@ impl From<FaultError> for Errno {
             FaultError::NotMapped | FaultError::NoMemory => Errno::ENOMEM,
             FaultError::Protection => Errno::EINVAL,
             FaultError::Bus => Errno::EFAULT,
+        }
+    }
+}
+
+/// A command written to /sys (drivers/dax/bus.c; reference 5.9).
+#[cfg(feature = "dax")]
+impl From<ControlError> for Errno {
+    fn from(error: ControlError) -> Errno {
+        match error {
+            ControlError::Syntax { .. } | ControlError::Invalid { .. } => Errno::EINVAL,
+            ControlError::TooLarge => Errno::ERANGE,
+            ControlError::NoDevice | ControlError::NotBound { .. } => Errno::ENODEV,
+            ControlError::NoAlign
+            | ControlError::NotInRegion
+            | ControlError::Empty { .. }
+            | ControlError::RangeMisaligned { .. } => Errno::ENXIO,
+            ControlError::Bound { .. } | ControlError::HasMemory { .. } | ControlError::First { .. } => {
+                Errno::EBUSY
+            }
+            ControlError::RegionFull { .. } => Errno::ENOSPC,
+            ControlError::Interrupted => Errno::EINTR,
+            ControlError::Dax(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(feature = "dax")]
+impl From<DaxError> for Errno {
+    fn from(error: DaxError) -> Errno {
+        match error {
+            DaxError::HeadMisaligned { .. }
+            | DaxError::TooSmall { .. }
+            | DaxError::Twice { .. }
+            | DaxError::Misaligned { .. }
+            | DaxError::SizeMisaligned { .. } => Errno::EINVAL,
+            // Only a device's `mapping` names a range, and Linux says ENOMEM there.
+            DaxError::OutsideRegion { .. } | DaxError::Claimed { .. } | DaxError::NoMemory => Errno::ENOMEM,
+            DaxError::NoSpace { .. } | DaxError::NoNumber { .. } => Errno::ENOSPC,
+            DaxError::RegionExists { .. } | DaxError::NameExists { .. } => Errno::EEXIST,
+            DaxError::NoSuchRegion { .. } | DaxError::NoSuchDevice { .. } | DaxError::NoBytes { .. } => {
+                Errno::ENXIO
+            }
+            DaxError::RegionInUse { .. }
+            | DaxError::Unscrubbed { .. }
+            | DaxError::Mapped { .. }
+            | DaxError::AtWork { .. }
+            | DaxError::Held { .. } => Errno::EBUSY,
+            DaxError::Lifetime { why, .. } => match why {
+                LifetimeError::Alive | LifetimeError::Dying | LifetimeError::PinHeld => Errno::EBUSY,
+                LifetimeError::Dead | LifetimeError::Retired => Errno::ENXIO,
+            },
+            DaxError::NoPages { .. } | DaxError::PastEnd { .. } => Errno::ERANGE,
+            DaxError::ManyPages { .. } => Errno::EIO,
+            DaxError::NoOperation { .. } => Errno::EOPNOTSUPP,
         }
     }
 }

@@ -14,6 +14,7 @@ use super::tree::{self, Node};
 use crate::arch::{context, fpu};
 use crate::initrd::File;
 use crate::machine::machine;
+use crate::task::park::Interruptible;
 use crate::task::{self, ATTEND_EXIT};
 use crate::user_memory;
 use alloc::sync::Arc;
@@ -84,11 +85,14 @@ impl ArgumentRoom {
     /// Copies an array of strings that ends with a null pointer; the array itself may be null.
     fn read_strings(&mut self, array: u64) -> Result<Vec<Vec<u8>>, Errno> {
         let mut strings = Vec::new();
+        if array == 0 {
+            return Ok(strings);
+        }
         let mut at = array;
-        while array != 0 {
+        loop {
             let string: u64 = user_memory::read_value(at)?;
             if string == 0 {
-                break;
+                return Ok(strings);
             }
             // Each is copied twice more on its way to the new stack, and grows by doubling.
             let free_bytes = machine().memory.frames.free_frames() * PAGE_SIZE;
@@ -101,7 +105,6 @@ impl ArgumentRoom {
             strings.push(string);
             at = at.checked_add(8).ok_or(Errno::EFAULT)?;
         }
-        Ok(strings)
     }
 }
 
@@ -109,7 +112,7 @@ impl ArgumentRoom {
 fn end_other_threads(thread: &mut Thread) -> Result<(), Errno> {
     let process = &thread.process;
     process.group.lock().close(&thread.member)?;
-    process.wait_until("execve", &|| process.living.load(Ordering::SeqCst) == 1);
+    process.wait_until("execve", Interruptible::No, &|| process.living.load(Ordering::SeqCst) == 1);
     process.group.lock().reopen(&thread.member, process.pid);
     if thread.task.attention() & ATTEND_EXIT != 0 { Err(Errno::EAGAIN) } else { Ok(()) }
 }
@@ -117,6 +120,7 @@ fn end_other_threads(thread: &mut Thread) -> Result<(), Errno> {
 /// The point of no return.
 fn become_program(thread: &mut Thread, loaded: Loaded) {
     let Loaded { space, program, context } = loaded;
+    space.set_owner(thread.process.pid.unsigned_abs());
     thread.leave_memory();
     task::use_space(Some(Arc::clone(&space)));
     context::reset_segments();

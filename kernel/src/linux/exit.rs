@@ -73,7 +73,14 @@ impl Thread {
         }
         match pending & !1 {
             0 => Ok(()),
-            entry => self.release_robust_futex(entry.wrapping_add(distance)),
+            entry => {
+                let word = entry.wrapping_add(distance);
+                // Killed between giving the word up and waking the next.
+                if user_memory::read_value::<u32>(word)? == 0 {
+                    let _ = futex::wake(self, word, FUTEX_BITSET_MATCH_ANY, 1);
+                }
+                self.release_robust_futex(word)
+            }
         }
     }
 

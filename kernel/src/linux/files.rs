@@ -4,13 +4,14 @@ use super::dev::Device;
 use super::errno::{Answer, Errno};
 use super::memory::vec_for;
 use super::proc::ProcFile;
+use super::sys::SysFile;
 use super::thread::Thread;
 use super::tree::Directory;
+use crate::dax::OpenDax;
 use crate::initrd::File;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use dax::OpenDax;
 use linux_raw_sys::general::{
     F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_ACCMODE, O_APPEND, O_CLOEXEC,
     O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY,
@@ -45,6 +46,8 @@ pub enum Object {
     Dax(Arc<OpenDax>),
     /// A file under /proc.
     Proc(ProcFile),
+    /// A file under /sys.
+    Sys(SysFile),
 }
 
 /// An open file; descriptors made by dup share it, position and all.
@@ -182,7 +185,7 @@ impl Descriptors {
 }
 
 impl Thread {
-    /// The file behind a descriptor, as [`Descriptors::get`] has it.
+    /// The file behind a descriptor, as `Descriptors::get` has it.
     pub fn file(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
         self.files.lock().get(fd)
     }

@@ -11,6 +11,7 @@ use super::files::{Object, OpenFile, Stream};
 use super::memory::vec_for;
 use super::proc;
 use super::stat::Metadata;
+use super::sys;
 use super::thread::Thread;
 use crate::random;
 use crate::user_memory;
@@ -96,7 +97,9 @@ pub fn fsync(thread: &mut Thread, fd: i32) -> Answer {
     match &thread.file(fd)?.object {
         Object::Dax(open) => open.flush(0, open.device().size_bytes())?,
         Object::File(_) | Object::Directory(_) => {}
-        Object::Stream(_) | Object::Device(_) | Object::Proc(_) => return Err(Errno::EINVAL),
+        Object::Stream(_) | Object::Device(_) | Object::Proc(_) | Object::Sys(_) => {
+            return Err(Errno::EINVAL);
+        }
     }
     Ok(0)
 }
@@ -220,6 +223,7 @@ fn read_at(thread: &mut Thread, file: &OpenFile, position: u64, buffer: u64, cou
         Object::Device(Device::Zero) => fill(buffer, count, |_| {}),
         Object::Device(Device::Random) => fill(buffer, count, random::fill),
         Object::Proc(kind) => proc::read(thread, *kind, position, buffer, count),
+        Object::Sys(file) => sys::read(*file, position, buffer, count),
         Object::Dax(_) => Err(Errno::EINVAL),
         Object::Directory(_) => Err(Errno::EISDIR),
     }
@@ -229,6 +233,7 @@ fn write_to(file: &OpenFile, buffer: u64, count: u64) -> Answer {
     match &file.object {
         Object::Stream(stream) => write_stream(*stream, buffer, count),
         Object::Device(_) => Ok(count),
+        Object::Sys(file) => sys::write(*file, buffer, count),
         Object::Dax(_) | Object::Directory(_) | Object::File(_) | Object::Proc(_) => Err(Errno::EINVAL),
     }
 }

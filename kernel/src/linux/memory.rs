@@ -9,6 +9,7 @@ use super::files::{Object, OpenFile};
 use super::thread::Thread;
 use crate::linux::image::FilePages;
 use crate::machine::machine;
+use crate::task;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general::{
@@ -46,6 +47,12 @@ const LEGACY_FLAGS: u32 = MAP_SHARED
 /// What the kernel keeps for itself: calls that allocate for good on a program's behalf (descriptors, file
 /// mappings) answer ENOMEM when fewer frames are free.
 const RESERVED_FRAMES: u64 = 32;
+
+/// For long work on a program's memory: lets others run, and says whether this thread is to go on.
+pub fn lets_others_in() -> bool {
+    task::preempt_point();
+    task::with_current(|task| task.attention() & task::ATTEND_EXIT == 0)
+}
 
 /// Is there memory for one more small object of a program?
 pub fn check_reserve() -> Result<(), Errno> {
@@ -87,8 +94,12 @@ pub fn mmap(
         Some(_) if offset_bytes.checked_add(len_bytes.next_multiple_of(PAGE_SIZE)).is_none() => {
             return Err(Errno::EOVERFLOW);
         }
-        Some(file) => file_target(file, len_bytes, prot, flags)?,
-        None => anonymous_target(len_bytes, flags)?,
+        Some(file) => file_target(file, prot, flags)?,
+        None => anonymous_target(flags)?,
+    };
+    let (backing, offset_bytes) = match target.backing {
+        Backing::Anonymous if target.sharing == Sharing::Shared => (shared_zeros(len_bytes)?, 0),
+        backing => (backing, offset_bytes),
     };
     let request = MapRequest {
         placement: placement(address, flags),
@@ -96,8 +107,8 @@ pub fn mmap(
         prot: to_prot(prot),
         max_prot: target.max_prot,
         sharing: target.sharing,
-        offset_bytes: if matches!(target.backing, Backing::Shared(_)) { 0 } else { offset_bytes },
-        backing: target.backing,
+        backing,
+        offset_bytes,
         flags: target.flags,
         name: "",
     };
@@ -113,6 +124,12 @@ pub fn mmap(
         populate(thread, start.as_u64(), len_bytes, request.prot);
     }
     Ok(start.as_u64())
+}
+
+/// Memory without a file that children share.
+fn shared_zeros(len_bytes: u64) -> Result<Backing, Errno> {
+    check_reserve()?;
+    SharedPages::new(len_bytes, machine().memory.frames).map(Backing::Shared).ok_or(Errno::ENOMEM)
 }
 
 /// What a mapping shows, and the most it may ever be allowed to do.
@@ -143,7 +160,7 @@ fn check_geometry(address: u64, len_bytes: u64, flags: u32) -> Result<(), Errno>
     Ok(())
 }
 
-fn anonymous_target(len_bytes: u64, flags: u32) -> Result<Target, Errno> {
+fn anonymous_target(flags: u32) -> Result<Target, Errno> {
     let grows_down = flags & MAP_GROWSDOWN != 0;
     let sharing = match flags & MAP_TYPE {
         MAP_PRIVATE => Sharing::Private,
@@ -151,19 +168,10 @@ fn anonymous_target(len_bytes: u64, flags: u32) -> Result<Target, Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let flags = if grows_down { VmaFlags::GROWS_DOWN } else { VmaFlags::empty() };
-    Ok(Target { backing: zeros(len_bytes, sharing)?, sharing, max_prot: Prot::all(), flags })
+    Ok(Target { backing: Backing::Anonymous, sharing, max_prot: Prot::all(), flags })
 }
 
-/// Memory without a file: a program's own, or an object that children share.
-fn zeros(len_bytes: u64, sharing: Sharing) -> Result<Backing, Errno> {
-    if sharing == Sharing::Private {
-        return Ok(Backing::Anonymous);
-    }
-    check_reserve()?;
-    SharedPages::new(len_bytes, machine().memory.frames).map(Backing::Shared).ok_or(Errno::ENOMEM)
-}
-
-fn file_target(file: &OpenFile, len_bytes: u64, prot: u32, flags: u32) -> Result<Target, Errno> {
+fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> {
     let sharing = match flags & MAP_TYPE {
         MAP_SHARED => Sharing::Shared,
         MAP_SHARED_VALIDATE => {
@@ -192,6 +200,7 @@ fn file_target(file: &OpenFile, len_bytes: u64, prot: u32, flags: u32) -> Result
     }
     let backing = match &file.object {
         Object::Dax(open) => {
+            check_reserve()?;
             max_prot = max_prot.intersection(open.max_prot());
             Backing::Device(open.clone())
         }
@@ -199,9 +208,11 @@ fn file_target(file: &OpenFile, len_bytes: u64, prot: u32, flags: u32) -> Result
             check_reserve()?;
             Backing::Private(Arc::new(FilePages::whole(contents)))
         }
-        Object::Device(Device::Zero) => zeros(len_bytes, sharing)?,
+        Object::Device(Device::Zero) => Backing::Anonymous,
         Object::Device(Device::Null | Device::Random) => return Err(Errno::ENODEV),
-        Object::Stream(_) | Object::Directory(_) | Object::Proc(_) => return Err(Errno::ENODEV),
+        Object::Stream(_) | Object::Directory(_) | Object::Proc(_) | Object::Sys(_) => {
+            return Err(Errno::ENODEV);
+        }
     };
     if flags & MAP_GROWSDOWN != 0 {
         return Err(Errno::EINVAL);
@@ -251,7 +262,7 @@ fn cuts_an_entry(thread: &Thread, address: u64, len_bytes: u64) -> bool {
 fn populate(thread: &mut Thread, start: u64, len_bytes: u64, prot: Prot) {
     let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
     if let Some(range) = VirtRange::new(start, len_bytes.next_multiple_of(PAGE_SIZE)) {
-        let _ = thread.space.populate(range, access);
+        let _ = thread.space.populate(range, access, &mut lets_others_in);
     }
 }
 

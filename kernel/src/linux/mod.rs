@@ -7,7 +7,7 @@
 //! | `process`, `thread` | what runs: the table of processes, and the state of one thread |
 //! | `start`, `load`, `clone`, `exec`, `exit`, `children` | from the first process to the last one waited for |
 //! | `tree`, `open`, `stat`, `files`, `io` | paths, opening, metadata, descriptors, reading and writing |
-//! | `dev`, `proc` | what is in /dev and /proc |
+//! | `dev`, `proc`, `sys` | what is in /dev, /proc and /sys |
 //! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
 //! | `memory`, `advice`, `brk` | mmap and its kin |
 //! | `signal` | actions, delivery, frames, return |
@@ -32,7 +32,7 @@ mod call;
 mod children;
 mod clone;
 mod dev;
-mod errno;
+pub(crate) mod errno;
 mod exec;
 mod exit;
 mod files;
@@ -50,10 +50,15 @@ mod signal;
 mod stack;
 mod start;
 mod stat;
+#[cfg(feature = "dax")]
+mod sys;
 mod thread;
 mod time;
 mod tree;
 mod wait;
+
+#[cfg(not(feature = "dax"))]
+use crate::dax::sys;
 
 pub use arguments::arguments;
 pub use load::LoadError;

@@ -10,7 +10,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use linux_raw_sys::general::{
     O_ACCMODE, O_CLOEXEC, O_CREAT, O_DIRECT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY, O_TMPFILE,
-    O_TRUNC, R_OK, W_OK, X_OK,
+    O_TRUNC, O_WRONLY, R_OK, W_OK, X_OK,
 };
 use mm::pager::Prot;
 
@@ -61,6 +61,18 @@ fn open_node(thread: &Thread, node: Node, flags: u32) -> Result<Object, Errno> {
         Node::Dax(device) => Ok(Object::Dax(device.open()?)),
         Node::Proc(_) if writes => Err(Errno::EACCES),
         Node::Proc(file) => Ok(Object::Proc(file)),
+        // Permissions hold for user 0 here, too (fs/kernfs/file.c, kernfs_fop_open).
+        Node::Sys(file) if file.mode & permissions(flags) != permissions(flags) => Err(Errno::EACCES),
+        Node::Sys(file) => Ok(Object::Sys(file)),
+    }
+}
+
+/// The owner's bits of st_mode that an open with these flags needs.
+fn permissions(flags: u32) -> u32 {
+    match flags & O_ACCMODE {
+        O_RDONLY => 0o400,
+        O_WRONLY => 0o200,
+        _ => 0o600,
     }
 }
 
@@ -85,8 +97,10 @@ pub fn faccessat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> A
         Node::File(file) => file,
         Node::Directory(_) if mode & W_OK != 0 => return Err(Errno::EROFS),
         Node::Directory(_) => return Ok(0),
-        Node::Device(_) | Node::Dax(_) | Node::Proc(_) if mode & X_OK != 0 => return Err(Errno::EACCES),
-        Node::Device(_) | Node::Dax(_) | Node::Proc(_) => return Ok(0),
+        Node::Device(_) | Node::Dax(_) | Node::Proc(_) | Node::Sys(_) if mode & X_OK != 0 => {
+            return Err(Errno::EACCES);
+        }
+        Node::Device(_) | Node::Dax(_) | Node::Proc(_) | Node::Sys(_) => return Ok(0),
     };
     match mode {
         _ if mode & X_OK != 0 && file.mode & 0o111 == 0 => Err(Errno::EACCES),

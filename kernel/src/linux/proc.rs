@@ -1,8 +1,10 @@
-//! The files of /proc/self: written anew at each read, never stored.
+//! The files of /proc/self and /proc/daxite: written anew at each read, never stored.
 //!
 //! - `auxv`: the vector that the program found on its stack.
 //! - `maps`: as Linux writes it (fs/proc/task_mmu.c, `show_map_vma`).
 //! - `daxite`: this kernel's counters for this program, one `key value` a line.
+//! - `/proc/daxite/removals`: the last devices that were taken from their users, one a line ([`crate::removal`]).
+//! - `/proc/daxite/lifetime`: how many there were, one `key value` a line.
 //! - `pagewalk`: `pread` at offset A tells what the CPU finds on its way to address A, from the root on.
 
 use super::errno::{Answer, Errno};
@@ -36,6 +38,10 @@ pub enum ProcFile {
     Daxite,
     /// /proc/self/pagewalk.
     Pagewalk,
+    /// /proc/daxite/removals.
+    Removals,
+    /// /proc/daxite/lifetime.
+    Lifetime,
 }
 
 impl ProcFile {
@@ -46,6 +52,15 @@ impl ProcFile {
             "maps" => Some(ProcFile::Maps),
             "daxite" => Some(ProcFile::Daxite),
             "pagewalk" => Some(ProcFile::Pagewalk),
+            _ => None,
+        }
+    }
+
+    /// Finds a file by its name in /proc/daxite.
+    pub fn parse_machine(name: &str) -> Option<ProcFile> {
+        match name {
+            "removals" => Some(ProcFile::Removals),
+            "lifetime" => Some(ProcFile::Lifetime),
             _ => None,
         }
     }
@@ -75,6 +90,8 @@ pub fn read(thread: &mut Thread, file: ProcFile, position: u64, buffer: u64, cou
         ProcFile::Maps => write_maps(thread, &vmas, &mut window),
         ProcFile::Daxite => write_counters(thread, &mut window),
         ProcFile::Pagewalk => write_walk(thread, position, &mut window),
+        ProcFile::Removals => write_removals(&mut window),
+        ProcFile::Lifetime => write_lifetime(&mut window),
     };
     let filled = window.filled;
     text.truncate(filled);
@@ -191,6 +208,25 @@ fn write_counters(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
     writeln!(out, "faults_1g {faults_1g}")?;
     writeln!(out, "free_frames {}", machine().memory.frames.free_frames())?;
     writeln!(out, "boot_ns {}", thread.program.started_ns)
+}
+
+#[cfg(feature = "dax")]
+fn write_removals(out: &mut Window<'_>) -> fmt::Result {
+    crate::removal::history().try_for_each(|removal| writeln!(out, "{removal}"))
+}
+
+#[cfg(feature = "dax")]
+fn write_lifetime(out: &mut Window<'_>) -> fmt::Result {
+    write!(out, "{}", crate::removal::COUNTERS)
+}
+
+#[cfg(not(feature = "dax"))]
+use {nothing as write_removals, nothing as write_lifetime};
+
+/// There are no devices.
+#[cfg(not(feature = "dax"))]
+fn nothing(_: &mut Window<'_>) -> fmt::Result {
+    Ok(())
 }
 
 fn write_walk(thread: &Thread, address: u64, out: &mut Window<'_>) -> fmt::Result {

@@ -14,7 +14,7 @@ use super::errno::Errno;
 use super::signal::{Group, Member, Sent, Signal};
 use crate::initrd::File;
 use crate::task::Task;
-use crate::task::park::{self, Interruptible, Key, Park};
+use crate::task::park::{self, Interruptible, Key, Park, Wake};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
@@ -112,6 +112,9 @@ pub struct Process {
 /// All processes, by number.
 static TABLE: SpinLock<Vec<Arc<Process>>> = SpinLock::new(Rank::Children, Vec::new());
 
+/// The first process has ended: there will be no new one. Changed under the table's lock.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
 /// Offsets of park keys whose object is a process: its own end, and the end of one of its children.
 const ENDED: u64 = 0;
 const CHILD_ENDED: u64 = 1;
@@ -144,9 +147,17 @@ impl Process {
         }
     }
 
-    /// Puts it into the table; ENOMEM when that has no room.
+    /// Puts it into the table; ENOMEM when that has no room, EAGAIN when the run is over.
     pub fn publish(self: &Arc<Process>) -> Result<(), Errno> {
         let mut table = TABLE.lock();
+        if CLOSED.load(Ordering::Relaxed) {
+            return Err(Errno::EAGAIN);
+        }
+        // A parent that has ended meanwhile has given its children away already.
+        let is_gone = |parent: Option<Arc<Process>>| parent.is_none_or(|parent| parent.status().is_some());
+        if is_gone(lookup(&table, self.parent())) {
+            self.parent.store(INIT, Ordering::Relaxed);
+        }
         table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let index = table.partition_point(|process| process.pid < self.pid);
         table.insert(index, Arc::clone(self));
@@ -232,8 +243,12 @@ impl Process {
         let mut table = TABLE.lock();
         let index = table.binary_search_by_key(&self.pid, |process| process.pid);
         let gone = index.ok().map(|index| table.remove(index));
-        // Dropped with the lock released, though the caller's reference makes that of the table not the last one.
+        if table.is_empty() {
+            // A run gives everything back.
+            *table = Vec::new();
+        }
         drop(table);
+        // With the lock released, though the caller's reference makes that of the table not the last one.
         gone.is_some()
     }
 
@@ -242,18 +257,11 @@ impl Process {
         self.past_ns.load(Ordering::Relaxed) + self.children_ns.load(Ordering::Relaxed)
     }
 
-    /// Waits until `is_over`, which is asked whenever a thread leaves or the process is released. It takes no lock.
-    pub fn wait_until(&self, what: &'static str, is_over: &dyn Fn() -> bool) {
-        let wish = Park {
-            key: self.key(ENDED),
-            mask: !0,
-            deadline_ns: None,
-            interruptible: Interruptible::No,
-            what,
-        };
-        while !is_over() {
-            park::park(&wish, &|| !is_over());
-        }
+    /// Waits until `is_over`, which is asked whenever a thread leaves or the process is released, or until what
+    /// `interruptible` names. It takes no lock.
+    pub fn wait_until(&self, what: &'static str, interruptible: Interruptible, is_over: &dyn Fn() -> bool) {
+        let wish = Park { key: self.key(ENDED), mask: !0, deadline_ns: None, interruptible, what };
+        while !is_over() && park::park(&wish, &|| !is_over()) != Wake::Interrupted {}
     }
 
     /// What its threads wait for in wait4.
@@ -279,6 +287,12 @@ pub fn find(pid: i32) -> Option<Arc<Process>> {
 /// The first process, by number, that `wanted` picks. It is asked under the table's lock.
 pub fn find_by(mut wanted: impl FnMut(&Process) -> bool) -> Option<Arc<Process>> {
     TABLE.lock().iter().find(|process| wanted(process)).cloned()
+}
+
+/// Lets new processes in, or keeps them out.
+pub fn close(closed: bool) {
+    let _table = TABLE.lock();
+    CLOSED.store(closed, Ordering::Relaxed);
 }
 
 /// Calls `visit` for every process under the table's lock.

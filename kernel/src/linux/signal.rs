@@ -20,6 +20,7 @@ pub use send::{kill, tgkill, tkill};
 
 use super::abi::{SigAction, SigAltStack};
 use super::errno::{Answer, Errno};
+use super::memory::check_reserve;
 use super::thread::Thread;
 use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
 use crate::user_memory;
@@ -150,6 +151,10 @@ pub fn sigaction(thread: &mut Thread, signal: u32, new: u64, old: u64, set_bytes
     let signal = Signal::new(signal).ok_or(Errno::EINVAL)?;
     if action.is_some() && signal.bit() & UNBLOCKABLE != 0 {
         return Err(Errno::EINVAL);
+    }
+    if action.is_some() {
+        // For the table of actions, when a child has to get its own.
+        check_reserve()?;
     }
     let mut group = thread.process.group.lock();
     let before = group.actions.get(signal);

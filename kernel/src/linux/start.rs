@@ -5,6 +5,7 @@ use super::load::{self, LoadError, Loaded};
 use super::process::{self, ExitStatus, INIT, Process, Settings};
 use super::signal::{Actions, Group, Member, Sent, Signal, Signals};
 use super::thread::{Newborn, Thread, conceive, default_name};
+use crate::task::park::Interruptible;
 use crate::task::{self, Task};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,14 +14,18 @@ use mm::lock::{Rank, SpinLock};
 
 /// Runs the program at `path` of the initrd until it and all its descendants have ended; its status.
 pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus, LoadError> {
-    let first = start(path, argv, envp)?;
-    first.wait_until("the program", &|| first.status().is_some());
-    kill_all();
+    process::close(false);
+    let first = start(path, argv, envp);
+    if let Ok(first) = &first {
+        first.wait_until("the program", Interruptible::No, &|| first.status().is_some());
+        kill_all();
+    }
     // Their tasks are on their last steps.
     while task::live() > 1 {
+        task::preempt_point();
         task::yield_now();
     }
-    Ok(first.status().expect("the wait above is over when there is one"))
+    Ok(first?.status().expect("the wait above is over when there is one"))
 }
 
 fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>, LoadError> {
@@ -33,6 +38,7 @@ fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>,
     let settings = Settings { limits: super::info::default_limits(), umask: 0o022, executable: file };
     let process = Arc::new(Process::new(Arc::clone(&task), None, INIT, group, settings));
     process.publish().map_err(|_| LoadError::NoMemory)?;
+    space.set_owner(process.pid.unsigned_abs());
     let thread = Thread {
         context,
         task,
@@ -50,11 +56,13 @@ fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>,
     Ok(process)
 }
 
-/// Kills what is left of a run, until nothing is.
+/// Kills what is left of a run, until nothing is: all at once, for they may wait for each other.
 fn kill_all() {
+    let kill = Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, status: 0 };
+    process::close(true);
+    process::for_each(|process| process.send(kill));
     while let Some(process) = process::find_by(|process| process.status().is_none()) {
-        process.send(Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, status: 0 });
-        process.wait_until("the end", &|| process.status().is_some());
+        process.wait_until("the end", Interruptible::No, &|| process.status().is_some());
     }
 }
 

@@ -6,9 +6,9 @@ use super::errno::{Answer, Errno};
 use super::files::Object;
 use super::thread::Thread;
 use super::tree::{self, Node};
+use crate::dax::DevDax;
 use crate::initrd::File;
 use crate::user_memory;
-use dax::DevDax;
 use linux_raw_sys::general::{
     AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFIFO,
     S_IFLNK, S_IFMT, S_IFREG, STATX__RESERVED, STATX_BASIC_STATS,
@@ -23,6 +23,7 @@ enum FileSystem {
     Dev = 5,
     Streams = 13,
     Proc = 20,
+    Sys = 21,
 }
 
 /// What stat(2) tells.
@@ -71,6 +72,7 @@ impl Metadata {
             Object::Device(device) => Metadata::of_node(&Node::Device(*device)),
             Object::Dax(open) => Metadata::of_dax(open.device()),
             Object::Proc(file) => Metadata::of_node(&Node::Proc(*file)),
+            Object::Sys(file) => Metadata::of_node(&Node::Sys(*file)),
         }
     }
 
@@ -87,6 +89,10 @@ impl Metadata {
             }
             Node::Dax(device) => Metadata::of_dax(device),
             Node::Proc(file) => Metadata::new(FileSystem::Proc, *file as u64 + 10, S_IFREG | 0o400),
+            // One number for all: they come and go with the devices. As on Linux each is a page long.
+            Node::Sys(file) => {
+                Metadata { size_bytes: PAGE_SIZE, ..Metadata::new(FileSystem::Sys, 2, S_IFREG | file.mode) }
+            }
             Node::Executable => Metadata::new(FileSystem::Proc, 2, S_IFLNK | 0o777),
         }
     }
@@ -95,6 +101,7 @@ impl Metadata {
         let (file_system, inode) = match path {
             "/dev" => (FileSystem::Dev, 1),
             path if path.starts_with("/proc") => (FileSystem::Proc, 1),
+            path if path.starts_with("/sys") => (FileSystem::Sys, 1),
             // The initrd need not have an entry for a directory: one number for all of them.
             _ => (FileSystem::Initrd, 1 << 32),
         };

@@ -1,17 +1,18 @@
-//! Paths: the initrd's files, /dev and /proc, as one read-only tree. The current directory is always `/`.
+//! Paths: the initrd's files, /dev, /proc and /sys, as one read-only tree. The current directory is always `/`.
 
 use super::dev::Device;
 use super::errno::Errno;
 use super::files::Object;
 use super::proc::ProcFile;
+use super::sys::{self, SysFile};
 use super::thread::Thread;
+use crate::dax::DevDax;
 use crate::initrd::File;
 use crate::machine::machine;
 use crate::user_memory;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use dax::DevDax;
 use linux_raw_sys::general::{AT_FDCWD, NAME_MAX, PATH_MAX, S_IFDIR, S_IFMT};
 
 /// What a path names.
@@ -27,6 +28,8 @@ pub enum Node {
     Dax(Arc<DevDax>),
     /// A file under /proc.
     Proc(ProcFile),
+    /// A file under /sys.
+    Sys(SysFile),
     /// /proc/self/exe: a link to the program.
     Executable,
 }
@@ -102,7 +105,7 @@ pub fn find(owner: &Owner, path: &str) -> Result<Node, Errno> {
 fn find_bare(owner: &Owner, path: &str) -> Option<Node> {
     let directory = || Some(Node::Directory(Directory { path: path.into() }));
     match path {
-        "" | "/dev" | "/proc" | "/proc/self" => return directory(),
+        "" | "/dev" | "/proc" | "/proc/self" | "/proc/daxite" => return directory(),
         _ => {}
     }
     if let Some(name) = path.strip_prefix("/dev/") {
@@ -112,6 +115,9 @@ fn find_bare(owner: &Owner, path: &str) -> Option<Node> {
         return machine().registry.by_name(name).map(Node::Dax);
     }
     if let Some(rest) = path.strip_prefix("/proc/") {
+        if let Some(file) = rest.strip_prefix("daxite/").and_then(ProcFile::parse_machine) {
+            return Some(Node::Proc(file));
+        }
         let (process, name) = rest.split_once('/').unwrap_or((rest, ""));
         if process != "self" && process.parse() != Ok(owner.pid) {
             return None;
@@ -120,6 +126,12 @@ fn find_bare(owner: &Owner, path: &str) -> Option<Node> {
             "" => directory(),
             "exe" => Some(Node::Executable),
             name => ProcFile::parse(name).map(Node::Proc),
+        };
+    }
+    if let Some(path) = path.strip_prefix("/sys").filter(|path| path.is_empty() || path.starts_with('/')) {
+        return match sys::find(path)? {
+            sys::Entry::Directory => directory(),
+            sys::Entry::File(file) => Some(Node::Sys(file)),
         };
     }
     let initrd = &machine().initrd;

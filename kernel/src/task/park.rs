@@ -42,8 +42,21 @@ pub enum Wake {
 pub enum Interruptible {
     /// They do.
     Yes,
+    /// `ATTEND_EXIT` does.
+    ByEnd,
     /// They have to wait.
     No,
+}
+
+impl Interruptible {
+    /// The bits of the attention word that end it.
+    fn bits(self) -> u32 {
+        match self {
+            Interruptible::Yes => ATTEND_SIGNAL | ATTEND_EXIT,
+            Interruptible::ByEnd => ATTEND_EXIT,
+            Interruptible::No => 0,
+        }
+    }
 }
 
 /// A wish to sleep.
@@ -107,8 +120,8 @@ impl Task {
         unsafe { &*self.parked.sleep.load(Ordering::Relaxed) }
     }
 
-    fn is_asked_to_stop(&self) -> bool {
-        self.attention.load(Ordering::SeqCst) & (ATTEND_SIGNAL | ATTEND_EXIT) != 0
+    fn is_asked(&self, interruptible: Interruptible) -> bool {
+        self.attention.load(Ordering::SeqCst) & interruptible.bits() != 0
     }
 }
 
@@ -129,7 +142,7 @@ pub fn park(request: &Park, still: &dyn Fn() -> bool) -> Wake {
     task.parked.bucket.store(number + 1, Ordering::SeqCst);
     let refusal = if !still() {
         Some(Wake::Woken)
-    } else if request.interruptible == Interruptible::Yes && task.is_asked_to_stop() {
+    } else if task.is_asked(request.interruptible) {
         Some(Wake::Interrupted)
     } else if request.deadline_ns.is_some() && task.deadline.has_passed() {
         Some(Wake::TimedOut)
@@ -256,7 +269,7 @@ pub(super) fn interrupt(task: &Task, wake: Wake) {
         let request = unsafe { task.sleep() }.request;
         let may_end = match wake {
             Wake::TimedOut => request.deadline_ns.is_some(),
-            _ => request.interruptible == Interruptible::Yes,
+            _ => task.is_asked(request.interruptible),
         };
         if !may_end {
             return;
@@ -303,7 +316,7 @@ pub(super) fn end_deadlock() {
             // SAFETY: the bucket is locked.
             let request = unsafe { task.sleep() }.request;
             stuck = request.what;
-            if request.interruptible == Interruptible::Yes
+            if request.interruptible.bits() != 0
                 && youngest.as_ref().is_none_or(|(other, _)| other.tid() < task.tid())
             {
                 youngest = cursor.clone_pointer().map(|task| (task, request.what));

@@ -100,7 +100,14 @@ pub(super) fn give_way() {
     if current.attention() & ATTEND_RESCHED != 0 {
         current.attended(ATTEND_RESCHED);
     }
-    let next = QUEUE.lock().take_for(cpu);
+    let mut queue = QUEUE.lock();
+    let next = queue.take_for(cpu);
+    let others_wait = !queue.tasks.is_empty();
+    drop(queue);
+    // The slice that has ended may have been the one that they were promised.
+    if others_wait {
+        timer::start_slice(cpu);
+    }
     match next {
         Some(next) => switch::switch_to(cpu, Arc::into_raw(next)),
         // Nobody else is there.
@@ -129,8 +136,8 @@ pub fn preempt_point() {
     }
 }
 
-/// Another CPU has interrupted this one: it pushed a task that may run here, or wants the current one to look at its
-/// attention word.
+/// Another CPU has interrupted this one: it pushed a task that may run here, or the current one has something to attend
+/// to, which it sees on its way back to ring 3.
 pub fn asked_to_look() {
     let cpu = Cpu::this();
     if !cpu.tasks.is_idle() && !QUEUE.lock().tasks.is_empty() {
@@ -151,6 +158,12 @@ pub(super) fn affinity_changed(task: &Task) {
             task.attend(ATTEND_RESCHED);
         }
     } else {
+        // A CPU may just have taken it from the queue: it looks when it runs.
+        task.attention.fetch_or(ATTEND_RESCHED, Ordering::SeqCst);
+        let on = task.on_cpu.load(Ordering::SeqCst) & CPU_MASK;
+        if on != 0 {
+            return task.attend(ATTEND_RESCHED);
+        }
         // It may be queued, and those that may run it idle.
         let mut queue = QUEUE.lock();
         let bit = choose(cpu, queue.idle & task.affinity());
@@ -172,7 +185,12 @@ pub fn idle() -> ! {
         match queue.take_for(cpu) {
             Some(task) => {
                 queue.idle &= !cpu.bit();
+                let others_wait = !queue.tasks.is_empty();
                 drop(queue);
+                // Who pushed them may have asked this CPU to look while it was idle.
+                if others_wait {
+                    timer::start_slice(cpu);
+                }
                 switch::switch_to(cpu, Arc::into_raw(task));
             }
             // All others wait, and nothing will wake any of us.

@@ -188,7 +188,7 @@ extern "C" fn begin() -> ! {
     unreachable!("task {} ran on after its end", task.tid());
 }
 
-/// Tasks that are not gone, their stacks included. The caller of [`idle`] is none.
+/// Tasks that are not gone, their stacks included. An idle task is none.
 pub fn live() -> usize {
     LIVE.load(Ordering::Acquire)
 }

@@ -269,10 +269,14 @@ fn a_mapping_past_the_end_is_sigbus_on_touch_and_populate_stops_there() {
         let pager = FakeDevice::new(granule);
         let start = space.mmap(&device(&pager, 0, 10 * granule.bytes())).expect("there is room");
         let range = VirtRange::new(start.as_u64(), 10 * granule.bytes()).expect("a user range");
-        let (populated, result) = space.populate(range, Access::Write);
+        let (populated, result) = space.populate(range, Access::Write, &mut || true);
         assert_eq!((populated.device[index], populated.pages, result), (8, 0, Err(FaultError::Bus)));
         assert_eq!(space.fault(start + 8 * granule.bytes(), Access::Read), Err(FaultError::Bus));
-        assert_eq!(space.populate(range, Access::Write).0, Populated::default(), "nothing is new");
+        assert_eq!(
+            space.populate(range, Access::Write, &mut || true).0,
+            Populated::default(),
+            "nothing is new"
+        );
     }
 }
 
@@ -284,7 +288,8 @@ fn s6_7_a_cut_below_the_granule_is_refused_and_the_mapping_is_intact() {
         let (pager, align) = (FakeDevice::new(granule), granule.bytes());
         let start = space.mmap(&device(&pager, 0, 2 * align)).expect("there is room");
         let at_start = start.as_u64();
-        let _ = space.populate(VirtRange::new(at_start, 2 * align).expect("a user range"), Access::Write);
+        let both = VirtRange::new(at_start, 2 * align).expect("a user range");
+        let _ = space.populate(both, Access::Write, &mut || true);
         let before = (vmas(&space), space.walk(start), space.walk(start + align));
         let refused = |result: Result<(), Refusal>| {
             assert!(
@@ -427,7 +432,7 @@ fn a_file_is_shown_in_place_until_it_is_written_and_never_changed() {
 
     let range = VirtRange::new(start.as_u64(), 3 * P).expect("a user range");
     let _ = space.fault(start + P, Access::Read);
-    let (populated, result) = space.populate(range, Access::Write);
+    let (populated, result) = space.populate(range, Access::Write, &mut || true);
     assert_eq!((populated.pages, result), (2, Ok(())), "two pages in place became copies");
     drop(space);
     assert_eq!(machine.free_frames(), before);

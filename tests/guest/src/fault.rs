@@ -6,23 +6,34 @@
 //! abandoned without destructors: a failed case leaks, and the next one runs). Without one, the default
 //! action is restored and the instruction runs again, so the program dies of its signal as it should.
 //!
-//! The programs have one thread; the statics below are atomics only to be shared with the handler.
+//! What a probe and the handler share is each thread's own, so threads may probe at the same time. A thread
+//! needs [`install`] of the process only; the handler runs on its alternate stack where it has one.
 
 use std::arch::{asm, global_asm};
+use std::cell::Cell;
 use std::ffi::c_void;
 use std::fmt;
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 global_asm!(
     r#"
     .pushsection .text.guest_probes, "ax", @progbits
-    .globl guest_probe_load, guest_probe_store, guest_probe_end, guest_probe_failed
+    .globl guest_probe_load, guest_probe_store, guest_probe_word, guest_probe_end, guest_probe_failed
     .globl guest_probe_exec, guest_exec_failed, guest_guarded, guest_escape
 guest_probe_load:
     movzx eax, byte ptr [rdi]
     ret
 guest_probe_store:
     mov byte ptr [rdi], sil
+    xor eax, eax
+    ret
+guest_probe_load_word:
+    mov rax, [rdi]
+    mov [rsi], rax
+    xor eax, eax
+    ret
+guest_probe_store_word:
+    mov [rdi], rsi
     xor eax, eax
     ret
 guest_probe_end:
@@ -76,6 +87,8 @@ guest_escape:
 unsafe extern "C" {
     fn guest_probe_load(addr: usize) -> i32;
     fn guest_probe_store(addr: usize, byte: u8) -> i32;
+    fn guest_probe_load_word(addr: usize, word: *mut u64) -> i32;
+    fn guest_probe_store_word(addr: usize, word: u64) -> i32;
     fn guest_probe_exec(addr: usize) -> i32;
     fn guest_guarded(f: extern "C" fn(*mut c_void), arg: *mut c_void, saved_rsp: *mut usize) -> i32;
     static guest_probe_end: u8;
@@ -144,41 +157,44 @@ impl fmt::Display for Touch {
     }
 }
 
-static SIGNAL: AtomicI32 = AtomicI32::new(0);
-static CODE: AtomicI32 = AtomicI32::new(0);
-static ADDR: AtomicUsize = AtomicUsize::new(0);
-static VECTOR: AtomicU64 = AtomicU64::new(0);
-static ERROR: AtomicU64 = AtomicU64::new(0);
-static CR2: AtomicU64 = AtomicU64::new(0);
+/// What a thread's probes and its handler tell each other. Plain cells without destructors: to look at them
+/// from the handler is a load from the thread's own block.
+struct Notes {
+    last: Cell<Fault>,
+    /// Where an exec probe is jumping to, 0 when none runs.
+    exec_target: Cell<usize>,
+    /// Stack pointer of the innermost [`guarded`] call, 0 when none runs.
+    escape_rsp: Cell<usize>,
+}
+
+thread_local! {
+    static NOTES: Notes = const {
+        let none = Fault { signal: 0, code: 0, addr: 0, vector: 0, error: 0, cr2: 0 };
+        Notes { last: Cell::new(none), exec_target: Cell::new(0), escape_rsp: Cell::new(0) }
+    };
+}
+
 /// The segment registers of this program as a signal frame holds them, from [`install`].
 static SEGMENTS: AtomicU64 = AtomicU64::new(0);
-/// Where an exec probe is jumping to, 0 when none runs.
-static EXEC_TARGET: AtomicUsize = AtomicUsize::new(0);
-/// Stack pointer of the innermost [`guarded`] call, 0 when none runs.
-static ESCAPE_RSP: AtomicUsize = AtomicUsize::new(0);
 
-/// The fault that was recorded last.
+/// The fault of this thread that was recorded last.
 pub fn last() -> Fault {
-    Fault {
-        signal: SIGNAL.load(Relaxed),
-        code: CODE.load(Relaxed),
-        addr: ADDR.load(Relaxed),
-        vector: VECTOR.load(Relaxed),
-        error: ERROR.load(Relaxed),
-        cr2: CR2.load(Relaxed),
-    }
+    NOTES.with(|notes| notes.last.get())
 }
 
 /// Notes the signal for [`last`]. For handlers only.
 pub fn record(signal: i32, info: &libc::siginfo_t, context: &libc::ucontext_t) {
     let registers = &context.uc_mcontext.gregs;
-    SIGNAL.store(signal, Relaxed);
-    CODE.store(info.si_code, Relaxed);
-    // SAFETY: reads the address member of the siginfo union; the record is the kernel's, fully written.
-    ADDR.store(unsafe { info.si_addr() } as usize, Relaxed);
-    VECTOR.store(registers[libc::REG_TRAPNO as usize] as u64, Relaxed);
-    ERROR.store(registers[libc::REG_ERR as usize] as u64, Relaxed);
-    CR2.store(registers[libc::REG_CR2 as usize] as u64, Relaxed);
+    let fault = Fault {
+        signal,
+        code: info.si_code,
+        // SAFETY: reads the address member of the siginfo union; the record is the kernel's, fully written.
+        addr: unsafe { info.si_addr() } as usize,
+        vector: registers[libc::REG_TRAPNO as usize] as u64,
+        error: registers[libc::REG_ERR as usize] as u64,
+        cr2: registers[libc::REG_CR2 as usize] as u64,
+    };
+    NOTES.with(|notes| notes.last.set(fault));
 }
 
 /// Code of an exec probe is shorter than this.
@@ -197,7 +213,7 @@ extern "C" fn on_fault(signal: i32, info: &libc::siginfo_t, context: &mut libc::
     // A case may have returned through a frame with another CS, or with the trap flag.
     registers[libc::REG_CSGSFS as usize] = SEGMENTS.load(Relaxed) as i64;
     registers[libc::REG_EFL as usize] &= !(TRAP_FLAG | DIRECTION_FLAG);
-    let target = EXEC_TARGET.load(Relaxed);
+    let (target, escape_rsp) = NOTES.with(|notes| (notes.exec_target.get(), notes.escape_rsp.get()));
     // Breakpoints are reported behind the instruction, and the call itself faults on a bad target.
     let in_target = target != 0 && rip.wrapping_sub(target) < CODE_LEN;
     let call_of_target = guest_probe_exec as *const () as usize..&raw const guest_exec_failed as usize;
@@ -205,9 +221,9 @@ extern "C" fn on_fault(signal: i32, info: &libc::siginfo_t, context: &mut libc::
         registers[libc::REG_RIP as usize] = &raw const guest_probe_failed as i64;
     } else if in_target || (target != 0 && call_of_target.contains(&rip)) {
         registers[libc::REG_RIP as usize] = &raw const guest_exec_failed as i64;
-    } else if ESCAPE_RSP.load(Relaxed) != 0 {
+    } else if escape_rsp != 0 {
         registers[libc::REG_RIP as usize] = &raw const guest_escape as i64;
-        registers[libc::REG_RSP as usize] = ESCAPE_RSP.load(Relaxed) as i64;
+        registers[libc::REG_RSP as usize] = escape_rsp as i64;
     } else {
         // SAFETY: puts the default action back; it takes no pointer of ours.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
@@ -267,12 +283,31 @@ pub fn store(addr: usize, byte: u8) -> Touch {
     touched(unsafe { guest_probe_store(addr, byte) })
 }
 
+/// Loads the word at `addr`, a multiple of 8.
+pub fn load_word(addr: usize) -> Result<u64, Fault> {
+    let mut word = 0;
+    // SAFETY: as [`load`]; the word goes to a local variable.
+    match unsafe { guest_probe_load_word(addr, &raw mut word) } {
+        0 => Ok(word),
+        _ => Err(last()),
+    }
+}
+
+/// Stores `word` at `addr`, a multiple of 8, where no Rust object may live.
+pub fn store_word(addr: usize, word: u64) -> Result<(), Fault> {
+    // SAFETY: as [`store`].
+    match unsafe { guest_probe_store_word(addr, word) } {
+        0 => Ok(()),
+        _ => Err(last()),
+    }
+}
+
 /// Calls the code at `addr`: at most 16 bytes that end in `ret` or fault, or an address that must not run.
 pub fn exec(addr: usize) -> Touch {
-    EXEC_TARGET.store(addr, Relaxed);
+    NOTES.with(|notes| notes.exec_target.set(addr));
     // SAFETY: callers placed a `ret` there, or the fetch faults and comes back as the answer.
     let answer = unsafe { guest_probe_exec(addr) };
-    EXEC_TARGET.store(0, Relaxed);
+    NOTES.with(|notes| notes.exec_target.set(0));
     touched(answer)
 }
 
@@ -287,10 +322,12 @@ extern "C" fn run<F: FnOnce()>(slot: *mut c_void) {
 /// Runs `f`; a fault in it ends it and is returned.
 pub fn guarded<F: FnOnce()>(f: F) -> Result<(), Fault> {
     let mut slot = Some(f);
-    let outer = ESCAPE_RSP.load(Relaxed);
-    // SAFETY: `run::<F>` matches the slot; the escape returns here with the callee-saved registers that
-    // the assembly pushed, which are on this stack below us as long as the call lasts.
-    let escaped = unsafe { guest_guarded(run::<F>, (&raw mut slot).cast(), ESCAPE_RSP.as_ptr()) };
-    ESCAPE_RSP.store(outer, Relaxed);
-    if escaped == 0 { Ok(()) } else { Err(last()) }
+    NOTES.with(|notes| {
+        let outer = notes.escape_rsp.get();
+        // SAFETY: `run::<F>` matches the slot; the escape returns here with the callee-saved registers that
+        // the assembly pushed, which are on this stack below us as long as the call lasts.
+        let escaped = unsafe { guest_guarded(run::<F>, (&raw mut slot).cast(), notes.escape_rsp.as_ptr()) };
+        notes.escape_rsp.set(outer);
+        if escaped == 0 { Ok(()) } else { Err(last()) }
+    })
 }

@@ -4,10 +4,11 @@
 //! address, is the walk from CR3 to the entry that maps it: one line a level, and a last line
 //! `size 2M phys 0x140200000 flags ...` or `not mapped`. Linux has neither file: [`present`] tells.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::device::Align;
-use crate::sys;
+use crate::{sys, sysfs};
 
 /// Whether this kernel is Daxite.
 pub fn present() -> bool {
@@ -50,10 +51,26 @@ impl Counters {
         Ok(counters)
     }
 
+    /// All faults on dax mappings.
+    pub fn all_faults(&self) -> u64 {
+        self.faults.iter().sum()
+    }
+
     /// Faults since `earlier`, by size of the entry: 4K, 2M, 1G.
     pub fn faults_since(&self, earlier: &Counters) -> [u64; 3] {
         std::array::from_fn(|size| self.faults[size].wrapping_sub(earlier.faults[size]))
     }
+}
+
+/// The kernel's counters of removals since it booted: `/proc/daxite/lifetime`, `key value` lines.
+pub fn lifetime() -> Result<BTreeMap<String, u64>, String> {
+    let path = "/proc/daxite/lifetime";
+    let text = sysfs::read(path).map_err(|errno| format!("read of {path}: {errno}"))?;
+    let line = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().map(|text| line(text).ok_or_else(|| format!("{path}: {text:?}"))).collect()
 }
 
 /// What `count` faults at `align` look like in [`Counters::faults_since`].

@@ -133,6 +133,25 @@ pub fn write(fd: i32, bytes: &[u8]) -> Result<usize, Errno> {
     plain(libc::SYS_write, [fd as usize, bytes.as_ptr() as usize, bytes.len(), 0, 0, 0])
 }
 
+/// pwrite64(2) of `bytes` at byte `offset`.
+pub fn pwrite(fd: i32, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+    plain(libc::SYS_pwrite64, [fd as usize, bytes.as_ptr() as usize, bytes.len(), offset as usize, 0, 0])
+}
+
+/// wait4(2) without resource usage; the child that ended, 0 when none did and WNOHANG was given.
+pub fn wait4(pid: i32, status: &mut i32, options: i32) -> Result<i32, Errno> {
+    plain(libc::SYS_wait4, [pid as usize, &raw mut *status as usize, options as usize, 0, 0, 0])
+        .map(|pid| pid as i32)
+}
+
+/// Bytes of memory that nobody uses, by sysinfo(2).
+pub fn free_bytes() -> Result<u64, Errno> {
+    // SAFETY: `sysinfo` is plain numbers, for which all-zero is a value.
+    let mut info: libc::sysinfo = unsafe { std::mem::zeroed() };
+    plain(libc::SYS_sysinfo, [&raw mut info as usize, 0, 0, 0, 0, 0])?;
+    Ok(info.freeram * u64::from(info.mem_unit))
+}
+
 /// lseek(2); the new position.
 pub fn lseek(fd: i32, offset: i64, whence: i32) -> Result<usize, Errno> {
     plain(libc::SYS_lseek, [fd as usize, offset as usize, whence as usize, 0, 0, 0])

@@ -1,8 +1,9 @@
 //! The figures, beside those of Linux 6.1 in the same QEMU and the limits that we set ourselves.
 //!
 //! The program `bench` counts guest instructions under `--icount`, which repeat exactly, and brings Linux's
-//! figures and the limits with it. Starts are timed on this host: against a guest whose first instruction
-//! ends QEMU, in turns, by the median, so what is left is ours.
+//! figures and the limits with it. What the epoch costs is the difference between this kernel and one that
+//! never pins (`kernel-noepoch.elf`). Starts are timed on this host: against a guest whose first instruction
+//! ends QEMU, in turns, by the median, so what is left is ours. So are two threads against one.
 
 use std::fs;
 use std::io;
@@ -18,17 +19,22 @@ const BOOT_LIMIT: u64 = 3_000_000;
 const START_LIMIT_US: u64 = 10_000;
 const KERNEL_LIMIT_BYTES: u64 = 600 << 10;
 const MEMORY_LIMIT_MIB: u64 = 16;
+/// What a fault may cost more with the epoch than without.
+const EPOCH_LIMIT: u64 = 80;
+/// The least rate of two threads, in percent of the rate of one.
+const PARALLEL_PERCENT: u64 = 160;
 /// Starts of each of the two guests.
 const STARTS: usize = 10;
 /// Rows of the program `bench` that have a limit: fewer would be a table that cannot fail.
-const LIMITED_ROWS: usize = 2;
+const LIMITED_ROWS: usize = 7;
 
 /// A quantity at each alignment, or one that knows no alignment.
 struct Row {
     name: String,
     ours: Vec<u64>,
     linux: Vec<String>,
-    limit: Option<u64>,
+    /// The most at each alignment, where there is one.
+    limits: Vec<Option<u64>>,
 }
 
 /// Measures and prints everything; `false` when a figure is over its limit.
@@ -40,8 +46,9 @@ pub fn run(build: PathBuf) -> io::Result<bool> {
         name: name.into(),
         ours: vec![ours],
         linux: vec![linux.into()],
-        limit: Some(limit),
+        limits: vec![Some(limit)],
     };
+    rows.push(epoch(&paths, &dir, &rows)?);
     let (ours, null) = starts(&paths, &dir)?;
     let over_null = ours.saturating_sub(null).as_micros() as u64;
     rows.push(single("start to exit, over a null guest (us)", over_null, "1.4-4 s", START_LIMIT_US));
@@ -49,9 +56,11 @@ pub fn run(build: PathBuf) -> io::Result<bool> {
     rows.push(single("kernel.elf (bytes)", kernel_bytes, "", KERNEL_LIMIT_BYTES));
     rows.push(single("smallest -m that boots (MiB)", smallest_memory(&paths, &dir)?, "96", MEMORY_LIMIT_MIB));
     print(&rows);
+    let percent = parallel(&paths, &dir)?;
+    println!("two threads on two CPUs fault {percent} % as fast as one, at least {PARALLEL_PERCENT}");
     println!("start to exit: null guest {null:.1?}, exit-only program {ours:.1?}, medians of {STARTS}");
     fs::remove_dir_all(dir)?;
-    Ok(rows.iter().all(|row| row.over() == 0))
+    Ok(percent >= PARALLEL_PERCENT && rows.iter().all(|row| row.over() == 0))
 }
 
 /// What the program `bench` counts.
@@ -61,7 +70,7 @@ fn instructions(paths: &Paths, dir: &Path) -> io::Result<Vec<Row>> {
         name: "kernel entry to program".into(),
         ours: Vec::new(),
         linux: Vec::new(),
-        limit: Some(BOOT_LIMIT),
+        limits: vec![Some(BOOT_LIMIT); ALIGNS.len()],
     };
     for align in ALIGNS {
         let options = ["--icount", "--nvdimm", "{dir}/n.img,size=4G", "--timeout", "180"];
@@ -77,10 +86,12 @@ fn instructions(paths: &Paths, dir: &Path) -> io::Result<Vec<Row>> {
                     let Ok(ours) = ours.parse() else { continue };
                     let limit = limit.first().and_then(|limit| limit.parse().ok());
                     if !rows.iter().any(|row| row.name == name) {
-                        rows.push(Row { name: name.into(), ours: Vec::new(), linux: Vec::new(), limit });
+                        let (name, ours, linux, limits) = (name.into(), vec![], vec![], vec![]);
+                        rows.push(Row { name, ours, linux, limits });
                     }
                     let row = rows.iter_mut().find(|row| row.name == name).expect("it was just added");
                     row.ours.push(ours);
+                    row.limits.push(limit);
                     row.linux.push(linux.into());
                 }
                 _ => {}
@@ -89,10 +100,39 @@ fn instructions(paths: &Paths, dir: &Path) -> io::Result<Vec<Row>> {
     }
     rows.push(entry);
     let is_complete = rows.iter().all(|row| row.ours.len() == ALIGNS.len());
-    if !is_complete || rows.iter().filter(|row| row.limit.is_some()).count() <= LIMITED_ROWS {
+    if !is_complete
+        || rows.iter().filter(|row| row.limits.iter().any(Option::is_some)).count() <= LIMITED_ROWS
+    {
         return Err(io::Error::other("bench left rows or limits out"));
     }
     Ok(rows)
+}
+
+/// A fault of this kernel less one of the kernel that never pins.
+fn epoch(paths: &Paths, dir: &Path, rows: &[Row]) -> io::Result<Row> {
+    let with = rows.iter().find(|row| row.name == "dax_write_fault");
+    let with = with.ok_or_else(|| io::Error::other("bench has no row dax_write_fault"))?;
+    let mut ours = Vec::new();
+    for (align, with) in ALIGNS.iter().zip(&with.ours) {
+        let options = ["--icount", "--nvdimm", "{dir}/n.img,size=4G", "--timeout", "180"];
+        let boot = Boot::of("bench").at(align).args(&["--faults"]).with(&options).kernel("noepoch");
+        let text = output(boot.command(paths, dir), dir)?;
+        let without = text.lines().find_map(|line| line.strip_prefix("dax_write_fault ")?.parse().ok());
+        let without: u64 = without.ok_or_else(|| io::Error::other(format!("no fault in:\n{text}")))?;
+        ours.push(with.saturating_sub(without));
+    }
+    let limits = vec![Some(EPOCH_LIMIT); ours.len()];
+    Ok(Row { name: "dax_write_fault, the epoch's part".into(), ours, linux: Vec::new(), limits })
+}
+
+/// The rate of two threads in percent of one's. The program fails below its own limit and says the same.
+fn parallel(paths: &Paths, dir: &Path) -> io::Result<u64> {
+    let options = ["--cpus", "2", "--nvdimm", "{dir}/n.img,size=4G", "--timeout", "180"];
+    let boot = Boot::of("bench").at("4K").args(&["--parallel"]).with(&options);
+    let ran = execute(boot.command(paths, dir), dir)?;
+    let text = String::from_utf8_lossy(&ran.stdout);
+    let percent = text.lines().find_map(|line| line.strip_prefix("two_threads_fault_percent ")?.parse().ok());
+    percent.ok_or_else(|| io::Error::other(ran.text()))
 }
 
 /// The median times from start to exit of a program that just exits, and of the null guest.
@@ -160,10 +200,10 @@ fn output(command: Command, dir: &Path) -> io::Result<String> {
 }
 
 impl Row {
-    /// By how much the worst figure is over the limit.
+    /// By how much the worst figure is over its limit.
     fn over(&self) -> u64 {
-        let worst = self.ours.iter().max().copied().unwrap_or(u64::MAX);
-        self.limit.map_or(0, |limit| worst.saturating_sub(limit))
+        let over = |(ours, limit): (&u64, &Option<u64>)| limit.map_or(0, |limit| ours.saturating_sub(limit));
+        self.ours.iter().zip(&self.limits).map(over).max().unwrap_or(u64::MAX)
     }
 }
 
@@ -174,7 +214,7 @@ fn print(rows: &[Row]) {
     line("", &ours, &linux, "at most", "");
     for row in rows {
         let ours: Vec<_> = row.ours.iter().map(u64::to_string).collect();
-        let (limit, verdict) = match (row.limit, row.over()) {
+        let (limit, verdict) = match (row.limits.iter().flatten().max(), row.over()) {
             (None, _) => (String::new(), String::new()),
             (Some(limit), 0) => (limit.to_string(), "ok".into()),
             (Some(limit), over) => (limit.to_string(), format!("over by {over}")),

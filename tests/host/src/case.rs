@@ -1,7 +1,8 @@
 //! A guest case: files, one or more boots by `daxite run`, and what each must come to.
 //!
 //! Each case has a scratch directory, `build/suite/NUMBER`, which goes when it has passed. In arguments and
-//! options `{dir}` stands for it and `{guest}` for the directory of the guest programs.
+//! options `{dir}` stands for it, `{guest}` for the directory of the guest programs and `{build}` for that of
+//! the kernels.
 
 mod check;
 mod ktap;
@@ -11,8 +12,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Condvar, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ use crate::report::{Outcome, Report, Verdict};
 
 /// The limit of a boot, unless it brings its own `--timeout`.
 const TIMEOUT_SECONDS: u64 = 60;
+/// Kernels of other features, beside `kernel.elf`.
+const VARIANTS: [&str; 4] = ["checks", "nodax", "nopmem", "noepoch"];
 /// After this much more `daxite` itself is stuck, and is killed.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -70,6 +72,13 @@ impl Case {
         self
     }
 
+    /// The jobs that it counts as: two when a guest has several CPUs.
+    fn weight(&self) -> usize {
+        let is_parallel =
+            |boot: &Boot| boot.options.windows(2).any(|pair| pair[0] == "--cpus" && pair[1] != "1");
+        if self.boots.iter().any(is_parallel) { 2 } else { 1 }
+    }
+
     /// Adds a boot.
     pub fn boot(mut self, boot: Boot) -> Case {
         self.boots.push(boot);
@@ -99,6 +108,11 @@ impl Boot {
     /// `--align`, and the same for the program.
     pub fn at(self, align: &str) -> Boot {
         self.with(&["--align", align, "--env", &format!("DAX_ALIGN={align}")])
+    }
+
+    /// On the kernel of this variant, `build/kernel-VARIANT.elf`.
+    pub fn kernel(self, variant: &str) -> Boot {
+        self.with(&["--kernel", &format!("{{build}}/kernel-{variant}.elf")])
     }
 
     /// Without the kernel's log: stderr is the program's alone.
@@ -140,7 +154,9 @@ impl Boot {
     /// The `daxite` command line.
     pub fn command(&self, paths: &Paths, dir: &Path) -> Command {
         let fill = |text: &String| {
-            text.replace("{dir}", &dir.to_string_lossy()).replace("{guest}", &paths.guest().to_string_lossy())
+            text.replace("{dir}", &dir.to_string_lossy())
+                .replace("{guest}", &paths.guest().to_string_lossy())
+                .replace("{build}", &paths.build().to_string_lossy())
         };
         let mut command = Command::new(paths.daxite());
         command.args(["run", "--accel", "tcg"]);
@@ -162,13 +178,16 @@ impl Paths {
     /// Fails, naming what is missing, unless kernel, launcher and guest programs are there.
     pub fn new(build: PathBuf) -> io::Result<Paths> {
         let build = fs::canonicalize(&build).unwrap_or(build);
-        let missing: Vec<_> = ["kernel.elf", "kernel.sym", "daxite", "guest/cases", "guest/hello"]
-            .into_iter()
-            .filter(|name| !build.join(name).is_file())
-            .collect();
+        let variants = VARIANTS.map(|variant| format!("kernel-{variant}.elf"));
+        let others = ["kernel.elf", "kernel.sym", "daxite", "guest/cases", "guest/hello"].map(str::to_owned);
+        let missing: Vec<_> =
+            variants.into_iter().chain(others).filter(|name| !build.join(name).is_file()).collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
-            return Err(io::Error::other(format!("{} lacks {missing}: make all guest", build.display())));
+            return Err(io::Error::other(format!(
+                "{} lacks {missing}: make all variants guest",
+                build.display()
+            )));
         }
         Ok(Paths { build })
     }
@@ -199,18 +218,30 @@ impl Paths {
     }
 }
 
-/// Runs the cases, `jobs` at a time, and reports them in the order of the table.
+/// Runs the cases, `jobs` guests of one CPU at a time, and reports them in the order of the table.
 pub fn run_all(cases: &[Case], paths: &Paths, jobs: usize, report: &mut Report) -> io::Result<()> {
-    let next = AtomicUsize::new(0);
+    let (next, free, freed) = (Mutex::new(0), Mutex::new(jobs), Condvar::new());
     let (done, results) = mpsc::channel();
+    // The next case, when there is room for it; until then nobody overtakes it.
+    let take = || {
+        let mut next = next.lock().expect("nobody panics with it");
+        let number = *next;
+        let case = cases.get(number)?;
+        *next += 1;
+        let weight = case.weight().min(jobs);
+        let free = free.lock().expect("nobody panics with it");
+        *freed.wait_while(free, |free| *free < weight).expect("nobody panics with it") -= weight;
+        Some((number, case, weight))
+    };
     thread::scope(|scope| {
         for _ in 0..jobs {
-            let (done, next) = (done.clone(), &next);
+            let (done, take, free, freed) = (done.clone(), &take, &free, &freed);
             scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(case) = cases.get(number) else { return };
-                    if done.send((number, run(case, number, paths))).is_err() {
+                while let Some((number, case, weight)) = take() {
+                    let outcomes = run(case, number, paths);
+                    *free.lock().expect("nobody panics with it") += weight;
+                    freed.notify_all();
+                    if done.send((number, outcomes)).is_err() {
                         return;
                     }
                 }
@@ -323,7 +354,7 @@ pub fn execute(mut command: Command, dir: &Path) -> io::Result<Ran> {
 }
 
 fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
-    let deadline = Instant::now() + Duration::from_secs(TIMEOUT_SECONDS) * 3 + GRACE;
+    let deadline = Instant::now() + Duration::from_secs(TIMEOUT_SECONDS) * 10 + GRACE;
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));

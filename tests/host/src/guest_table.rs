@@ -4,7 +4,9 @@
 //! device-dax reference, section 7, that a run shows.
 
 mod hostile;
+mod load;
 mod nvdimms;
+mod systems;
 
 use crate::case::{Boot, Case};
 
@@ -39,7 +41,7 @@ const CONDITIONS: [(&str, &[&str], &str); 6] = [
     ("seabios", &["--firmware", "seabios"], "dax0.0"),
     ("seabios pc", &["--firmware", "seabios", "--machine", "pc"], "dax0.0"),
     ("8G of RAM", &["--memory", "8G"], "8191 MiB of RAM"),
-    ("4 CPUs", &["--cpus", "4"], "3 of 4 CPUs stay parked"),
+    ("2 CPUs pc", &["--cpus", "2", "--machine", "pc"], "smp: 2 CPUs"),
     ("cpu qemu64", &["--qemu-opts", "-cpu qemu64"], "1 GiB pages"),
     ("icount", &["--icount"], "dax0.0"),
 ];
@@ -58,6 +60,8 @@ pub fn table() -> Vec<Case> {
     table.extend(programs());
     table.extend(nvdimms::table());
     table.extend(hostile::table());
+    table.extend(systems::table());
+    table.extend(load::table());
     table
 }
 

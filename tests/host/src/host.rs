@@ -68,14 +68,19 @@ fn result_line(line: &str) -> Option<[u64; 3]> {
     Some([counts.next()??, counts.next()??, counts.next()??])
 }
 
-/// The names of all tests of the main workspace, as `path::to::test`.
+/// The names of all tests, as `path::to::test`.
 pub fn names() -> io::Result<Vec<String>> {
-    let output = cargo(&root()).args(["test", "--quiet", "--workspace", "--", "--list"]).output()?;
-    if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    let mut names = Vec::new();
+    for (folder, _) in WORKSPACES {
+        let mut cargo = cargo(&root().join(folder));
+        let output = cargo.args(["test", "--quiet", "--workspace", "--", "--list"]).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        names.extend(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
+    Ok(names)
 }
 
 /// The cargo that runs us, or the one of this PATH. The variable lets a stable toolchain take the acpi crate.

@@ -1,7 +1,8 @@
 //! The 39 properties of the device-dax reference, section 7, and the tests that show them.
 //!
 //! A test shows `S6.2` when its name begins with `s6_2_`; it may begin with several. Names come from
-//! `cargo test -- --list`, from the guest table, and from the program `cases`, which lists itself.
+//! `cargo test -- --list`, from the guest table, from the program `cases`, which lists itself, and from a list of
+//! scripts.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,7 +10,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::case::{Boot, Paths, execute};
-use crate::{guest_table, host};
+use crate::{guest_table, host, root};
 
 /// Number, and what holds.
 const PROPERTIES: [((u8, u8), &str); 39] = [
@@ -54,20 +55,22 @@ const PROPERTIES: [((u8, u8), &str); 39] = [
     ((7, 6), "data survive a boot; info block and labels are never touched"),
 ];
 
-/// What of a property waits for a later issue although tests show the rest.
-const PARTLY: [((u8, u8), &str); 2] =
-    [((6, 4), "between two tasks: issue 3"), ((7, 3), "the mark is kept; fork itself: issue 3")];
+/// What `make check` shows, where no test runner lists it: a script, and the properties in front of its words.
+const SCRIPTS: [(&str, &str); 1] =
+    [("tests/features.sh", "s4_1_s4_2_every_combination_of_features_builds_or_is_refused_in_words")];
 
-/// Lists every property with its tests; `false` when one that is due has none.
+/// Lists every property with its tests; `false` when one has none.
 pub fn print(build: PathBuf) -> io::Result<bool> {
     let mut shown: BTreeMap<(u8, u8), Vec<String>> = BTreeMap::new();
     let (host, guest) = (host::names()?, guest_names(&Paths::new(build)?)?);
     let table = guest_table::table().into_iter().map(|case| case.name);
+    let scripts = SCRIPTS.iter().filter(|(script, _)| root().join(script).is_file());
     for (where_, name) in host
         .into_iter()
         .map(|name| ("host ", name))
         .chain(guest.into_iter().map(|name| ("guest", name)))
         .chain(table.map(|name| ("boots", name)))
+        .chain(scripts.map(|(script, words)| ("check", format!("{script} {words}"))))
     {
         numbers(&name).for_each(|number| shown.entry(number).or_default().push(format!("{where_} {name}")));
     }
@@ -77,14 +80,10 @@ pub fn print(build: PathBuf) -> io::Result<bool> {
         println!("S{seed}.{property}  {text}");
         match shown.get(&number) {
             Some(tests) => tests.iter().for_each(|test| println!("      {test}")),
-            None if seed <= 5 => println!("      later: issue 3"),
             None => {
                 missing += 1;
                 println!("      MISSING: no test shows it");
             }
-        }
-        if let Some((_, rest)) = PARTLY.iter().find(|(partly, _)| *partly == number) {
-            println!("      later: {rest}");
         }
     }
     let unknown: Vec<_> =

@@ -27,7 +27,7 @@ fn fixture(kind: &str, align: MapSize) -> Discovery {
 fn touch_both_ends(discovery: &Discovery) -> (PhysRange, MapSize) {
     let (space, device) = (Machine::new(16 << 20).space(0), discovery.open(0));
     let (dev_dax, align) = (device.device(), device.device().align());
-    let (whole, size_bytes) = (dev_dax.ranges()[0].phys, dev_dax.size_bytes());
+    let (whole, size_bytes) = (dev_dax.ranges().next().expect("it has bytes").phys, dev_dax.size_bytes());
     let addr = space.mmap(&map_request(&device, 0, size_bytes + align.bytes())).expect("it is aligned");
     for offset in [0, size_bytes - 1] {
         space.fault(addr + offset, Access::Write).expect("inside the device");

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::lifetime::LifetimeError;
-use crate::testing::{G1, M2, at, config, phys, registry, registry_with_region};
+use crate::memory::injection::fail_nth;
+use crate::region::Scrub;
+use crate::testing::{G1, HostEpoch, M2, at, config, phys, registry, registry_with_region, sized};
 use mm::range::PAGE_SIZE;
 use std::collections::BTreeSet;
 use std::string::ToString;
@@ -153,6 +155,174 @@ fn s5_5_a_refused_creation_leaves_nothing_behind() {
     let next = registry.create_device(&region, at(&[page(1)], SMALL)).expect("free");
     assert_eq!((next.number(), next.name().id), (1, 1));
     assert_eq!(held.number(), 0);
+}
+
+/// Numbers, ids, free bytes and lists, as the next creations and look-ups see them.
+fn baseline(registry: &Registry, region: &Arc<DaxRegion>) -> (u64, usize, Option<DeviceName>, u32, u32) {
+    let probe =
+        registry.create_device(region, sized(0, SMALL)).expect("a seed needs only a number and an id");
+    let (number, id) = (probe.number(), probe.name().id);
+    let listed = registry.device_count() - 1;
+    registry.destroy_device(&probe).expect("never enabled");
+    (region.available_bytes(), listed, region.seed(), number, id)
+}
+
+#[test]
+fn s5_5_a_creation_that_fails_at_each_allocation_in_turn_leaves_nothing_behind() {
+    let (registry, region) = registry_with_region(SMALL);
+    let parts = [page(1), page(3)];
+    for (request, steps) in [(at(&parts, SMALL), 7), (sized(0, SMALL), 5)] {
+        let before = baseline(registry, &region);
+        let mut failures = 0;
+        let made = loop {
+            let (made, failed) = fail_nth(failures, || registry.create_device(&region, request));
+            match made {
+                Err(why) => assert_eq!((why, failed), (DaxError::NoMemory, true)),
+                Ok(device) => break device,
+            }
+            assert_eq!(baseline(registry, &region), before, "allocation {failures}");
+            failures += 1;
+        };
+        assert!(failures >= steps, "minor, table of numbers, id, table of ids, ranges, object: {failures}");
+        registry.destroy_device(&made).expect("never enabled");
+        drop(made);
+        assert_eq!(baseline(registry, &region), before);
+    }
+}
+
+#[test]
+fn s5_5_a_change_that_fails_at_each_allocation_in_turn_leaves_the_device_as_it_was() {
+    let (registry, region) = registry_with_region(SMALL);
+    let _between = registry.create_device(&region, at(&[page(1)], SMALL)).expect("free");
+    type Change<'a> = &'a dyn Fn(&Arc<DevDax>) -> Result<Arc<DevDax>, DaxError>;
+    let changes: [Change<'_>; 4] = [
+        &|old| registry.resize(old, 4 * PAGE_SIZE),
+        &|old| registry.resize(old, PAGE_SIZE),
+        &|old| registry.set_align(old, SMALL),
+        &|old| registry.add_mapping(old, page(9)),
+    ];
+    for change in changes {
+        let old = registry.create_device(&region, at(&[page(0), page(2)], SMALL)).expect("free");
+        let before = baseline(registry, &region);
+        let mut failures = 0;
+        let new = loop {
+            match fail_nth(failures, || change(&old)) {
+                (Ok(new), _) => break new,
+                (Err(why), failed) => assert_eq!((why, failed), (DaxError::NoMemory, true)),
+            }
+            assert_eq!(baseline(registry, &region), before, "allocation {failures}");
+            assert!(registry.by_name("dax0.1").is_some_and(|same| Arc::ptr_eq(&same, &old)));
+            assert!(old.service().check_dead().is_ok(), "it was not retired");
+            failures += 1;
+        };
+        assert!(failures >= 2, "ranges, object: {failures}");
+        registry.destroy_device(&new).expect("never enabled");
+    }
+}
+
+#[test]
+fn s5_5_a_creation_that_fails_for_numbers_ids_or_space_leaves_nothing_behind() {
+    for (minors, ids) in [(3, 9), (9, 3)] {
+        let registry = Registry::with_limits(HostEpoch::leak(), minors, ids);
+        let region = registry.add_region(config(0, phys(4 * G1, G1), SMALL)).expect("free");
+        let held =
+            [0, 1].map(|index| registry.create_device(&region, at(&[page(index)], SMALL)).expect("free"));
+        let before = baseline(&registry, &region);
+        let last = registry.create_device(&region, at(&[page(2)], SMALL)).expect("the last one");
+        let none = DaxError::NoNumber { limit: 3 };
+        assert_eq!(registry.create_device(&region, at(&[page(3)], SMALL)).err(), Some(none));
+        registry.destroy_device(&last).expect("never enabled");
+        drop(last);
+        let (asked_bytes, available_bytes) = (2 * G1, G1 - 2 * PAGE_SIZE);
+        let none = DaxError::NoSpace { region: 0, asked_bytes, available_bytes, align: SMALL };
+        assert_eq!(registry.create_device(&region, sized(2 * G1, SMALL)).err(), Some(none));
+        assert_eq!(baseline(&registry, &region), before);
+        assert_eq!(held.map(|device| device.number()), [0, 1]);
+    }
+}
+
+#[test]
+fn s1_5_old_objects_of_a_resized_device_keep_its_number() {
+    let (registry, region) = registry_with_region(SMALL);
+    region.set_scrub(Scrub::Waived);
+    let mut device = registry.create_device(&region, sized(PAGE_SIZE, SMALL)).expect("free");
+    let mut opens = alloc::vec::Vec::new();
+    for pages in [2, 1, 3] {
+        device.enable().expect("dead");
+        opens.push(device.open().expect("enabled"));
+        assert!(device.kill().is_ok());
+        let key = device.key();
+        device = registry.resize(&device, pages * PAGE_SIZE).expect("free");
+        assert_eq!((device.number(), device.name().id), (0, 0));
+        assert_ne!(device.key(), key, "another object, for whom futexes and mappings are others");
+    }
+    assert!(opens.iter().all(|open| !open.is_alive()), "what was opened before stays dead");
+    assert!(registry.by_number(0).is_some_and(|shown| Arc::ptr_eq(&shown, &device)));
+    registry.destroy_device(&device).expect("disabled");
+    drop(device);
+    let next = |registry: &Registry| {
+        let device = registry.create_device(&region, sized(0, SMALL)).expect("a seed");
+        registry.destroy_device(&device).expect("never enabled");
+        device.number()
+    };
+    while let Some(open) = opens.pop() {
+        assert_eq!(next(registry), 1, "an old object has the number");
+        drop(open);
+    }
+    assert_eq!(next(registry), 0);
+}
+
+#[test]
+fn a_change_is_refused_while_the_device_is_enabled() {
+    let (registry, region) = registry_with_region(SMALL);
+    let device = registry.create_device(&region, sized(PAGE_SIZE, SMALL)).expect("free");
+    device.enable().expect("born dead");
+    let alive = Some(DaxError::Lifetime { name: device.name().into(), why: LifetimeError::Alive });
+    let free = region.available_bytes();
+    assert_eq!(registry.resize(&device, 2 * PAGE_SIZE).err(), alive);
+    assert_eq!(registry.set_align(&device, SMALL).err(), alive);
+    assert_eq!(registry.add_mapping(&device, page(5)).err(), alive);
+    assert_eq!(region.available_bytes(), free);
+    assert!(device.is_alive() && device.direct_access(0, 1, &mut |_| ()).is_ok());
+}
+
+#[test]
+fn bytes_that_were_given_back_are_scrubbed_before_another_has_them() {
+    let (registry, region) = registry_with_region(SMALL);
+    let first = registry.create_device(&region, sized(3 * PAGE_SIZE, SMALL)).expect("free");
+    first.enable().expect("what is on the media at boot is nobody's to zero");
+    assert!(first.kill().is_ok());
+    let first = registry.resize(&first, PAGE_SIZE).expect("disabled");
+    assert_eq!(first.unscrubbed(), None, "what it kept");
+
+    let second = registry.create_device(&region, sized(4 * PAGE_SIZE, SMALL)).expect("free");
+    let tail = phys(4 * G1 + PAGE_SIZE, 2 * PAGE_SIZE);
+    let why = DaxError::Unscrubbed { name: second.name(), range: tail };
+    assert_eq!((second.unscrubbed(), second.enable()), (Some(tail), Err(why)));
+    assert!(second.direct_access(0, 1, &mut |_| ()).is_err(), "nor by that way");
+
+    let scrub = second.begin_scrub().expect("disabled");
+    let busy = DaxError::AtWork { name: second.name() };
+    assert_eq!(registry.destroy_device(&second), Err(busy));
+    assert_eq!(scrub.next_range(), Some(tail));
+    scrub.scrubbed(phys(4 * G1 + PAGE_SIZE, PAGE_SIZE));
+    let rest = phys(4 * G1 + 2 * PAGE_SIZE, PAGE_SIZE);
+    assert_eq!(scrub.next_range(), Some(rest));
+    scrub.scrubbed(rest);
+    assert_eq!((scrub.next_range(), second.enable()), (None, Err(busy)));
+    drop(scrub);
+    assert!(second.enable().is_ok());
+    let alive = DaxError::Lifetime { name: second.name().into(), why: LifetimeError::Alive };
+    assert_eq!(second.begin_scrub().err(), Some(alive));
+
+    // Waived: the bytes come as they are, and are not zeroed under the new owner later.
+    assert!(second.kill().is_ok());
+    registry.destroy_device(&second).expect("disabled");
+    region.set_scrub(Scrub::Waived);
+    let third = registry.create_device(&region, sized(PAGE_SIZE, SMALL)).expect("free");
+    assert!(third.unscrubbed().is_some() && third.enable().is_ok() && third.kill().is_ok());
+    region.set_scrub(Scrub::Required);
+    assert!(third.enable().is_ok());
 }
 
 #[test]

@@ -11,7 +11,6 @@ use crate::linux::abi::{SigAction, SigInfo};
 use crate::linux::errno::Errno;
 use crate::linux::process::ExitStatus;
 use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL, Task};
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
@@ -130,14 +129,14 @@ impl Member {
     }
 }
 
-/// What is to be done about each signal.
+/// What is to be done about each signal. Few children change what they inherit: they share it until then.
 #[derive(Clone)]
-pub struct Actions(Box<[SigAction; Signal::COUNT]>);
+pub struct Actions(Arc<[SigAction; Signal::COUNT]>);
 
 impl Actions {
     /// The default for all.
     pub fn new() -> Actions {
-        Actions(Box::new([SigAction::new_zeroed(); Signal::COUNT]))
+        Actions(Arc::new([SigAction::new_zeroed(); Signal::COUNT]))
     }
 
     pub fn get(&self, signal: Signal) -> SigAction {
@@ -145,7 +144,7 @@ impl Actions {
     }
 
     pub fn set(&mut self, signal: Signal, action: SigAction) {
-        if let Some(slot) = self.0.get_mut(signal.index()) {
+        if let Some(slot) = Arc::make_mut(&mut self.0).get_mut(signal.index()) {
             *slot = action;
         }
     }
@@ -170,7 +169,7 @@ impl Actions {
 
     /// For a new program: handlers are gone, what was ignored still is.
     pub fn reset(&mut self) {
-        for action in self.0.iter_mut() {
+        for action in Arc::make_mut(&mut self.0) {
             let handler = if action.sa_handler_kernel == IGNORE { IGNORE } else { DEFAULT };
             *action = SigAction { sa_handler_kernel: handler, ..SigAction::new_zeroed() };
         }

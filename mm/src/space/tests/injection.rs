@@ -129,10 +129,10 @@ fn every_allocation_of_populate_may_fail() {
         let space = machine.space();
         prepare(&space);
         frames.fail_nth(nth);
-        let (populated, result) = space.populate(range, Access::Write);
+        let (populated, result) = space.populate(range, Access::Write, &mut || true);
         frames.fail_nth(0);
         assert_eq!(result, Err(FaultError::NoMemory));
-        let (rest, result) = space.populate(range, Access::Write);
+        let (rest, result) = space.populate(range, Access::Write, &mut || true);
         assert_eq!((populated.pages + rest.pages, result), (8, Ok(())));
         drop(space);
         assert_eq!(machine.free_frames(), before);

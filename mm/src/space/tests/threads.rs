@@ -96,7 +96,7 @@ fn starve(
     let address = prepare(&space, &machine);
     let pages = other.mmap(&anonymous(20 * P)).expect("room");
     other
-        .populate(VirtRange::new(pages.as_u64(), 20 * P).expect("a range"), Access::Write)
+        .populate(VirtRange::new(pages.as_u64(), 20 * P).expect("a range"), Access::Write, &mut || true)
         .1
         .expect("memory");
     let eaten = eat(&machine);

@@ -35,13 +35,14 @@ pub fn parse(text: &str) -> (Vec<Outcome>, Vec<String>) {
     (outcomes, wrong)
 }
 
-/// `ok 3 - name` or `not ok 3 - name # SKIP why`.
+/// `ok 3 - name` or `not ok 3 name # SKIP why`.
 fn result(line: &str) -> Option<(usize, Outcome)> {
     let (is_ok, rest) = match line.strip_prefix("not ") {
         Some(rest) => (false, rest),
         None => (true, line),
     };
-    let (number, name) = rest.strip_prefix("ok ")?.split_once(" - ")?;
+    let (number, name) = rest.strip_prefix("ok ")?.split_once(' ')?;
+    let name = name.strip_prefix("- ").unwrap_or(name);
     let (name, skip) = match name.split_once(" # SKIP") {
         Some((name, why)) => (name, Some(why.trim().to_owned())),
         None => (name, None),
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_report_is_read_with_its_failures_and_skips() {
-        let text = "KTAP version 1\n1..3\nok 1 - a b\nnot ok 2 - c\n# why\n# more\nok 3 - d # SKIP no 1G\n";
+        let text = "KTAP version 1\n1..3\nok 1 a b\nnot ok 2 - c\n# why\n# more\nok 3 - d # SKIP no 1G\n";
         let (outcomes, wrong) = parse(text);
         assert_eq!(wrong, [""; 0]);
         let verdicts: Vec<_> = outcomes.into_iter().map(|one| (one.name, one.verdict)).collect();

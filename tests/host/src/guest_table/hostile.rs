@@ -200,7 +200,8 @@ fn failures() -> Vec<Case> {
     let (leak, leaked) = append("a leaked frame fails the run", "dax.test_leak=1");
     let (panic, panicked) = append("a kernel panic is named, with function and line", "dax.test_panic=1");
     let (option, refused) = append("an option that means nothing", "dax.align=3M");
-    let (unknown, ignored) = append("an unknown option is named", "dax.max_devices=8");
+    let (unknown, ignored) =
+        append("s1_4_an_option_that_would_cap_devices_is_unknown_and_named", "dax.max_devices=8");
     let (empty, nothing) = append("no program to run", "init=");
     let far_return = |name: &str, cpu: &str, status: i32| {
         let options = ["--qemu-opts", cpu, "--timeout", "20"];
@@ -222,7 +223,7 @@ fn failures() -> Vec<Case> {
         Case::new("q35 2M more arguments than 16M can hold").boot(
             Boot::of("hello").args(&letters).with(&["--memory", "16M"]).status(126).log("not enough memory"),
         ),
-        leak.boot(leaked.log("1 frame(s) of memory lost by the kernel")),
+        leak.boot(leaked.log("1 frame(s) and 0 bytes of the heap lost by the kernel")),
         panic.boot(panicked.log("panic:").log(" #*0xffffffff8*.rs:").log("the kernel failed: panic:")),
         option.boot(refused.log("dax.align=3M: expected 4K, 2M or 1G")),
         unknown.boot(ignored.status(0).out("hello").log("dax.max_devices=8: unknown option")),

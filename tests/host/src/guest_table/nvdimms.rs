@@ -82,7 +82,10 @@ fn second_nvdimm() -> Vec<Case> {
         ),
         Case::new("q35 1G s7_1_a_misaligned_second_nvdimm_is_refused_with_what_fits")
             .boot(both("1G").log(refused).out("1073741824 bytes by len, 3221225472 bytes by fstat")),
-        Case::new("q35 4K a misaligned second NVDIMM is usable").boot(second(both("4K")).out("stored")),
+        Case::new(
+            "q35 4K linux fault 9: a misaligned second NVDIMM is usable, and the lower one comes first",
+        )
+        .boot(second(both("4K")).out("stored")),
         Case::new("q35 2M dax.region1.align=4K makes a misaligned second NVDIMM usable").boot(
             second(both("2M").with(&["--append", "dax.region1.align=4K"])).out("stored").log("dax0.0*2M"),
         ),

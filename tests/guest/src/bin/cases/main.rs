@@ -10,28 +10,34 @@
 //! | family | file | what |
 //! |---|---|---|
 //! | matrix | `matrix.rs`, `rows_*.rs` | each row of `error-matrix.csv` at this alignment |
-//! | dax | `properties.rs` | device-dax reference section 7, S6 and S7 |
+//! | dax | `properties.rs`, `sharing.rs` | device-dax reference section 7, S6 and S7 |
 //! | memory | `memory.rs`, `stack.rs` | anonymous and file memory, brk, foreign addresses; the stack |
 //! | files | `files.rs` | files, /proc, clocks |
 //! | signals | `signals.rs`, `registers.rs`, `frames.rs` | siginfo, handlers, registers, signal frames |
 //! | pointers | `pointers.rs` | bad pointers to every call |
 //! | calls | `calls.rs` | unknown calls, garbage arguments |
+//! | sys | `sys_attributes.rs` | the attributes that control devices |
+//! | removal | `removal.rs`, `linux_faults.rs` | a device that goes while it is mapped; the faults of Linux |
 //!
 //! Without a device the families matrix and dax are left out, which is how the rest runs on any Linux.
 
 mod calls;
 mod files;
 mod frames;
+mod linux_faults;
 mod matrix;
 mod memory;
 mod pointers;
 mod properties;
 mod registers;
+mod removal;
 mod rows_change;
 mod rows_file;
 mod rows_map;
+mod sharing;
 mod signals;
 mod stack;
+mod sys_attributes;
 
 use std::process::ExitCode;
 
@@ -74,6 +80,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
     if context.device.is_ok() || kernel_view::present() {
         cases.extend(matrix::cases());
         cases.extend(properties::cases());
+        cases.extend(sharing::cases());
     }
     cases.extend(memory::cases());
     cases.extend(stack::cases());
@@ -84,8 +91,12 @@ fn table(context: &Context) -> Vec<Case<Context>> {
     cases.extend(pointers::cases());
     if kernel_view::present() {
         cases.extend(properties::counted_cases());
+        cases.extend(sharing::counted_cases());
         cases.extend(memory::counted_cases());
         cases.extend(calls::cases());
+        cases.extend(linux_faults::cases());
+        cases.extend(removal::cases());
+        cases.extend(sys_attributes::cases());
     }
     cases.retain(|case| !context.is_linux || !LINUX_DIFFERS.contains(&case.name.as_str()));
     cases

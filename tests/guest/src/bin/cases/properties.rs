@@ -1,7 +1,7 @@
 //! Device-dax reference section 7: seeds S6 (file operations and mmap) and S7 (region, alignment).
 //!
-//! The number in a name is the seed's and the property's. What needs disabling (S6 5 and 6 in full), fork
-//! (S7 3) or a second boot (S7 6: the program `pattern`) is not here.
+//! The number in a name is the seed's and the property's. What needs disabling (S6 5 and 6 in full) is in
+//! `removal.rs`, what needs two tasks in `sharing.rs`, a second boot (S7 6) in the program `pattern`.
 
 use guest::device::{Align, Device};
 use guest::ensure;
@@ -14,7 +14,8 @@ use libc::{MAP_FIXED, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, PROT_READ};
 
 use crate::Context;
 
-type Property = (&'static str, fn(&Device) -> Outcome);
+/// A case of a device that is alive.
+pub type Property = (&'static str, fn(&Device) -> Outcome);
 
 /// Properties that any kernel can show.
 const PLAIN: &[Property] = &[
@@ -57,13 +58,14 @@ pub fn counted_cases() -> Vec<Case<Context>> {
     COUNTED.iter().map(case).collect()
 }
 
-fn case(&(name, run): &Property) -> Case<Context> {
+/// A property as a case.
+pub fn case(&(name, run): &Property) -> Case<Context> {
     let run = Box::new(move |context: &Context| run(context.device()?));
     Case { family: "dax", name: name.into(), run }
 }
 
 /// A mapping that the property needs before it begins.
-fn need(mapping: Result<Mapping, Errno>) -> Result<Mapping, String> {
+pub fn need(mapping: Result<Mapping, Errno>) -> Result<Mapping, String> {
     mapping.map_err(|errno| format!("mmap: {errno}"))
 }
 
