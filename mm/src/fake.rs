@@ -3,7 +3,7 @@
 //! Memory of the fake devices is never touched, so it may have any physical address. Arenas are leaked: a
 //! test makes one and reuses it.
 
-use crate::frames::FrameAllocator;
+use crate::frames::{Frame, FrameAllocator};
 use crate::lock::{Parking, set_parking};
 use crate::memory_map::MemoryMap;
 use crate::pager::*;
@@ -20,6 +20,13 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 use x86_64::PhysAddr;
+
+/// One frame of zeros.
+pub(crate) fn zeroed(frames: &FrameAllocator) -> Option<Frame> {
+    let mut frame = frames.allocate(0)?;
+    frames.bytes_mut(&mut frame).fill(0);
+    Some(frame)
+}
 
 pub(crate) const RW: Prot = Prot::READ.union(Prot::WRITE);
 

@@ -219,13 +219,6 @@ impl FrameAllocator {
         Some(frame)
     }
 
-    /// One frame of zeros.
-    pub fn allocate_zeroed(&self) -> Option<Frame> {
-        let mut frame = self.allocate(0)?;
-        self.bytes_mut(&mut frame).fill(0);
-        Some(frame)
-    }
-
     /// Takes a block back and joins it with its free buddies.
     ///
     /// # Panics

@@ -135,7 +135,7 @@ fn owned_frames_are_held_until_the_shootdown_is_acknowledged() {
     }
     let (mut tables, frames) = tables();
     let before = frames.free_frames();
-    let page = frames.allocate_zeroed().expect("there is memory");
+    let page = crate::fake::zeroed(frames).expect("there is memory");
     assert_eq!(install(&tables, AT, page.address().as_u64(), MapSize::Size4K, USER | OWNED), Installed::New);
     assert_eq!(frames.free_frames(), before - 4);
     let watch = Watch(frames, AtomicU64::new(0));
@@ -149,7 +149,7 @@ fn a_long_unmap_takes_several_rounds_and_frees_everything() {
     let (mut tables, frames) = tables();
     let before = frames.free_frames();
     for page in 0..300 {
-        let frame = frames.allocate_zeroed().expect("there is memory");
+        let frame = crate::fake::zeroed(frames).expect("there is memory");
         let address = AT + page * PAGE_SIZE * 3;
         let phys = frame.address().as_u64();
         assert_eq!(install(&tables, address, phys, MapSize::Size4K, USER | OWNED), Installed::New);
@@ -175,7 +175,7 @@ fn unmapping_nothing_shoots_nothing_down() {
 fn protect_none_parks_owned_pages_and_drops_the_others() {
     let (mut tables, frames) = tables();
     let before = frames.free_frames();
-    let page = frames.allocate_zeroed().expect("there is memory").address();
+    let page = crate::fake::zeroed(frames).expect("there is memory").address();
     assert_eq!(install(&tables, AT, page.as_u64(), MapSize::Size4K, USER | OWNED), Installed::New);
     assert_eq!(install(&tables, AT + PAGE_SIZE, 1 << 40, MapSize::Size4K, USER), Installed::New);
     let (both, none) = (range(AT, 2 * PAGE_SIZE), PageTableFlags::empty());
