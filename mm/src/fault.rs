@@ -13,7 +13,7 @@
 use crate::frames::{Frame, FrameAllocator};
 use crate::pager::{Access, FaultError, FaultRequest, Installed, PageSource, Pager, Prot, VmaRequest};
 use crate::range::{MapSize, PAGE_SIZE, PhysRange, VirtRange};
-use crate::space::{AddressSpace, Environment, Memory};
+use crate::space::{AddressSpace, Environment, FaultNotes, Memory};
 use crate::tables::{MAX_MISSING, OWNED, PageTables, Reserve};
 use crate::vma::{Backing, STACK_GUARD_BYTES, Vma, VmaFlags, VmaSet};
 use core::sync::atomic::Ordering;
@@ -62,7 +62,8 @@ impl AddressSpace {
     pub fn fault(&self, address: VirtAddr, access: Access) -> Result<Fault, FaultError> {
         {
             let memory = self.memory.read();
-            if let Some(vma) = memory.vmas.find(address)
+            let notes = memory.local();
+            if let Some(vma) = memory.vmas.find_near(address, &notes.near)
                 && let Backing::Device(pager) = &vma.backing
                 && allows(vma.prot, access)
                 && self.environment.has_entries_of(vma.granule)
@@ -80,7 +81,7 @@ impl AddressSpace {
                 match pager.fault(&request(vma, address), install) {
                     Ok(Installed::NeedsTables(_)) => {}
                     Ok(installed) => {
-                        return Ok(self.counted(Fault { installed, size: vma.granule, device: true }));
+                        return Ok(notes.counted(Fault { installed, size: vma.granule, device: true }));
                     }
                     Err(error) => return Err(error),
                 }
@@ -108,29 +109,26 @@ impl AddressSpace {
         let mut reserve = Reserve::new(self.environment.frames);
         {
             let memory = self.memory.read();
-            if let Some(vma) = memory.vmas.find(address)
+            if let Some(vma) = memory.vmas.find_near(address, &memory.local().near)
                 && let Served::Done(fault) =
                     serve(self.environment, &memory.tables, vma, address, access, &mut reserve)?
             {
-                return Ok(self.counted(fault));
+                return Ok(memory.local().counted(fault));
             }
         }
         self.fault_exclusive(address, access, &mut reserve)
     }
 
-    /// Counts an entry of a device that was written.
-    #[inline]
-    fn counted(&self, fault: Fault) -> Fault {
-        if fault.device && fault.installed == Installed::New {
-            self.device_entries[fault.size as usize].fetch_add(1, Ordering::Relaxed);
-        }
-        fault
-    }
-
     /// Entries of devices written so far, by entry size in the order of [`MapSize::ALL`]: by faults of the program
     /// and of the kernel's copies, and in advance.
     pub fn device_entries(&self) -> [u64; 3] {
-        self.device_entries.each_ref().map(|count| count.load(Ordering::Relaxed))
+        let mut sums = [0; 3];
+        for notes in self.memory.locals() {
+            for (sum, count) in sums.iter_mut().zip(&notes.device_entries) {
+                *sum += count.load(Ordering::Relaxed);
+            }
+        }
+        sums
     }
 
     /// Faults in all of `range` (MAP_POPULATE, MADV_POPULATE_READ and _WRITE) and tells what that wrote. It
@@ -172,9 +170,10 @@ impl AddressSpace {
             // All that can be done under one shared lock, in one pass.
             while *address < end && left > 0 {
                 left -= 1;
-                let vma = memory.vmas.find(*address).ok_or(FaultError::NotMapped)?;
+                let vma =
+                    memory.vmas.find_near(*address, &memory.local().near).ok_or(FaultError::NotMapped)?;
                 match serve(self.environment, &memory.tables, vma, *address, access, &mut reserve)? {
-                    Served::Done(fault) => populated.count(self.counted(fault)),
+                    Served::Done(fault) => populated.count(memory.local().counted(fault)),
                     Served::NeedsCopy => break,
                 }
                 *address = address.align_down(vma.granule.bytes()) + vma.granule.bytes();
@@ -202,7 +201,7 @@ impl AddressSpace {
         }
         let vma = vmas.find(address).ok_or(FaultError::NotMapped)?;
         if let Served::Done(fault) = serve(self.environment, tables, vma, address, access, reserve)? {
-            return Ok(self.counted(fault));
+            return Ok(self.memory.local().counted(fault));
         }
         let start = address.align_down(PAGE_SIZE);
         let page = VirtRange::new(start.as_u64(), PAGE_SIZE).ok_or(FaultError::NotMapped)?;
@@ -217,6 +216,17 @@ impl AddressSpace {
         let flags = self.environment.leaf_flags(vma.prot);
         self.unmap(tables, page, page);
         install_owned(tables, start, frame, flags, reserve)
+    }
+}
+
+impl FaultNotes {
+    /// Counts an entry of a device that was written.
+    #[inline]
+    fn counted(&self, fault: Fault) -> Fault {
+        if fault.device && fault.installed == Installed::New {
+            self.device_entries[fault.size as usize].fetch_add(1, Ordering::Relaxed);
+        }
+        fault
     }
 }
 

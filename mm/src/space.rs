@@ -20,7 +20,7 @@ pub use crate::placement::{Placement, STACK_AREA_BYTES};
 use crate::range::{MapSize, PAGE_SIZE, USER_END, VirtRange};
 use crate::shootdown::Shootdown;
 use crate::tables::{KernelHalf, PageTables, runs};
-use crate::vma::{Backing, Vma, VmaFlags, VmaSet};
+use crate::vma::{Backing, Vma, VmaFlags, VmaHint, VmaSet};
 use crate::walk::Walk;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -142,8 +142,19 @@ pub struct AddressSpace {
     owner: AtomicU32,
     root: PhysAddr,
     layout: Layout,
+    pub(crate) memory: SpaceLock<Memory, FaultNotes, READER_SHARDS>,
+}
+
+/// Faults that run at once on fewer CPUs than this usually write to no cache line of each other.
+const READER_SHARDS: usize = 8;
+
+/// What faults write down while they hold the lock shared: one for each shard of readers.
+#[derive(Default)]
+pub(crate) struct FaultNotes {
+    /// Where the last fault found its vma.
+    pub(crate) near: VmaHint,
+    /// Entries of devices that were written, by size in the order of [`MapSize::ALL`].
     pub(crate) device_entries: [AtomicU64; 3],
-    pub(crate) memory: SpaceLock<Memory>,
 }
 
 /// What the lock guards. The entries go before what they show.
@@ -181,7 +192,6 @@ impl AddressSpace {
             owner: AtomicU32::new(0),
             root: tables.root(),
             layout,
-            device_entries: Default::default(),
             memory: SpaceLock::new(Memory { tables, vmas: VmaSet::new() }),
         }))
     }
@@ -255,7 +265,7 @@ impl AddressSpace {
     /// address.
     pub fn futex_key(&self, address: VirtAddr) -> Result<(u64, u64), FaultError> {
         let memory = self.memory.read();
-        let vma = memory.vmas.find(address).ok_or(FaultError::NotMapped)?;
+        let vma = memory.vmas.find_near(address, &memory.local().near).ok_or(FaultError::NotMapped)?;
         Ok(match &vma.backing {
             Backing::Anonymous | Backing::Private(_) => (self.id, address.as_u64()),
             Backing::Shared(pages) => (pages.id(), vma.offset_of(address)),

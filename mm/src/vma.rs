@@ -133,33 +133,45 @@ impl Vma {
 }
 
 /// The vmas of a space: sorted, disjoint.
+#[derive(Default)]
 pub struct VmaSet {
     vmas: Vec<Vma>,
-    /// Where the last fault found its vma; only a hint.
-    last_hit: AtomicUsize,
 }
+
+/// Where a vma was found the last time; it may be wrong by now.
+#[derive(Default, Debug)]
+pub struct VmaHint(AtomicUsize);
 
 impl VmaSet {
     /// No vma.
     pub const fn new() -> VmaSet {
-        VmaSet { vmas: Vec::new(), last_hit: AtomicUsize::new(0) }
+        VmaSet { vmas: Vec::new() }
     }
 
     /// The vma that holds `address`.
-    #[inline]
     pub fn find(&self, address: VirtAddr) -> Option<&Vma> {
-        match self.vmas.get(self.last_hit.load(Ordering::Relaxed)) {
+        self.find_index(address).map(|index| &self.vmas[index])
+    }
+
+    /// The same, faster when it is the vma that was found with this hint before.
+    #[inline]
+    pub fn find_near(&self, address: VirtAddr, hint: &VmaHint) -> Option<&Vma> {
+        match self.vmas.get(hint.0.load(Ordering::Relaxed)) {
             Some(vma) if vma.range.holds(address) => Some(vma),
-            _ => self.search(address),
+            _ => self.search(address, hint),
         }
     }
 
     #[cold]
-    fn search(&self, address: VirtAddr) -> Option<&Vma> {
+    fn search(&self, address: VirtAddr, hint: &VmaHint) -> Option<&Vma> {
+        let index = self.find_index(address)?;
+        hint.0.store(index, Ordering::Relaxed);
+        Some(&self.vmas[index])
+    }
+
+    fn find_index(&self, address: VirtAddr) -> Option<usize> {
         let index = self.first_behind(address);
-        let vma = self.vmas.get(index).filter(|vma| vma.range.holds(address))?;
-        self.last_hit.store(index, Ordering::Relaxed);
-        Some(vma)
+        self.vmas.get(index).filter(|vma| vma.range.holds(address)).map(|_| index)
     }
 
     /// All of them, by address.
@@ -341,12 +353,6 @@ impl VmaSet {
     /// The index of the lowest vma that ends above `address`.
     fn first_behind(&self, address: VirtAddr) -> usize {
         self.vmas.partition_point(|vma| vma.range.end() <= address)
-    }
-}
-
-impl Default for VmaSet {
-    fn default() -> VmaSet {
-        VmaSet::new()
     }
 }
 

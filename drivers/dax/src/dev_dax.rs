@@ -22,7 +22,6 @@ use crate::open_dax::OpenDax;
 use crate::ranges::{DevRange, DevRanges};
 use crate::region::{DaxRegion, MediaAccess, Scrub};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
 use mm::pager::{Prot, Refusal};
 use mm::range::{MapSize, PhysRange};
 
@@ -35,8 +34,6 @@ pub struct DeviceDax {
     service: Lifetime,
     region: Arc<DaxRegion>,
     ranges: DevRanges,
-    /// Faults that wrote an entry. Relaxed: it is exact, and orders nothing.
-    installed: AtomicU64,
     mappings: Mappings,
     id: u32,
     align: MapSize,
@@ -84,9 +81,8 @@ impl DevDax {
         ranges: DevRanges,
         align: MapSize,
     ) -> DevDax {
-        let (service, installed) = (Lifetime::new(), AtomicU64::new(0));
-        let mappings = Mappings::new();
-        DaxDevice::new(lease, DeviceDax { service, region, ranges, installed, mappings, id, align })
+        let (service, mappings) = (Lifetime::new(), Mappings::new());
+        DaxDevice::new(lease, DeviceDax { service, region, ranges, mappings, id, align })
     }
 
     /// The name, such as `dax0.0`.
@@ -131,15 +127,6 @@ impl DevDax {
     /// Names this object to `AddressSpace::revoke`: its address, which nobody else has while a mapping holds it.
     pub fn key(&self) -> u64 {
         core::ptr::from_ref(self).addr() as u64
-    }
-
-    /// Faults that wrote a new entry since this object was created.
-    pub fn installed(&self) -> u64 {
-        self.operations().installed.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn count_installed(&self) {
-        self.operations().installed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The most that a vma of this device may ever allow: no store where the media is read-only.

@@ -96,9 +96,6 @@ impl Pager for OpenDax {
         }
         let installed = install(phys, align);
         drop(section);
-        if installed == Installed::New {
-            device.count_installed();
-        }
         Ok(installed)
     }
 

@@ -59,7 +59,7 @@ fn removing_the_middle_cuts_and_moves_the_offset() {
 /// Pages of a device of which no two are joined: at 2, 4, ... `2 * count`.
 fn scattered(device: &Arc<FakeDevice>, count: usize) -> VmaSet {
     let at = |page| vma(page, page + 1, Backing::Device(device.clone()));
-    VmaSet { vmas: (1..=count as u64).map(|n| at(2 * n)).collect(), last_hit: AtomicUsize::new(0) }
+    VmaSet { vmas: (1..=count as u64).map(|n| at(2 * n)).collect() }
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn removing_takes_no_room_but_for_the_middle_of_one_vma() {
     let device = FakeDevice::new(MapSize::Size4K);
     let with = |ranges: &[(u64, u64)]| {
         let at = |&(start, end)| vma(start, end, Backing::Device(device.clone()));
-        VmaSet { vmas: ranges.iter().map(at).collect(), last_hit: AtomicUsize::new(0) }
+        VmaSet { vmas: ranges.iter().map(at).collect() }
     };
     let old = [(10, 20), (20, 30), (40, 50)];
     for start in 8..52 {
@@ -112,7 +112,7 @@ fn removing_takes_no_room_but_for_the_middle_of_one_vma() {
 fn a_run_of_vmas_that_become_alike_is_joined_at_once() {
     let alternating =
         |n| Vma { prot: if n % 2 == 0 { Prot::READ } else { RW }, ..vma(n, n + 1, Backing::Anonymous) };
-    let mut set = VmaSet { vmas: (1..=60_000).map(alternating).collect(), last_hit: AtomicUsize::new(0) };
+    let mut set = VmaSet { vmas: (1..=60_000).map(alternating).collect() };
     set.update(range(20_001, 50_001), |vma| vma.prot != RW, |vma| vma.prot = RW);
     let joined = set.iter().filter(|vma| vma.range.len_bytes() > PAGE_SIZE).collect::<Vec<_>>();
     assert_eq!(joined.len(), 1);
@@ -126,10 +126,15 @@ fn a_run_of_vmas_that_become_alike_is_joined_at_once() {
 }
 
 #[test]
-fn find_is_right_whatever_the_last_hit_was() {
+fn find_is_right_whatever_the_hint_says() {
     let mut set = anonymous(&[(10, 20), (30, 40)]);
+    let hint = VmaHint::default();
     let find = |set: &VmaSet, page: u64| {
-        set.find(VirtAddr::new(page * PAGE_SIZE)).map(|vma| vma.range.start().as_u64() / PAGE_SIZE)
+        let address = VirtAddr::new(page * PAGE_SIZE);
+        let [near, found] = [set.find_near(address, &hint), set.find(address)]
+            .map(|vma| vma.map(|vma| vma.range.start().as_u64() / PAGE_SIZE));
+        assert_eq!(near, found);
+        found
     };
     for page in [10, 19, 20, 30, 9, 39, 40, 15] {
         let expected =

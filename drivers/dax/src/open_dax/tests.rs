@@ -79,7 +79,6 @@ fn s6_2_the_cells_without_a_mapping_are_sigbus_and_install_nothing() {
         assert_eq!(tables.fault(&open, vma(BASE, unit, 512), BASE), Err(FaultError::Bus));
         assert_eq!(tables.fault(&open, vma(BASE, unit, !(unit - 1)), BASE), Err(FaultError::Bus));
         assert!(tables.0.is_empty());
-        assert_eq!(open.device().installed(), 0);
     }
 }
 
@@ -131,7 +130,6 @@ fn s3_6_a_fault_without_frames_releases_the_pin_and_can_be_tried_again() {
     assert!(!device.epoch().is_pinned());
     assert_eq!(open.fault(&request, &mut |_, _| Installed::New), Ok(Installed::New));
     assert_eq!(open.fault(&request, &mut |_, _| Installed::Already), Ok(Installed::Already));
-    assert_eq!(device.installed(), 1, "only a written entry counts");
     assert!(device.kill().is_ok());
 }
 
@@ -163,14 +161,14 @@ proptest! {
         let (start, end) = (BASE + first * grain, BASE + (first + len) * grain);
         for _round in 0..2 {
             let mut tables = FakeTables::default();
-            let before = open.device().installed();
+            let mut faults = 0;
             for at in first..first + len {
                 let address = BASE + at * grain;
                 if !tables.maps(address) {
                     prop_assert_eq!(tables.fault(&open, whole, address), Ok(Installed::New));
+                    faults += 1;
                 }
             }
-            let faults = open.device().installed() - before;
             let entries = end.div_ceil(align.bytes()) - start / align.bytes();
             prop_assert_eq!(faults, entries);
             prop_assert_eq!(tables.0.len() as u64, entries);
@@ -257,6 +255,5 @@ fn s3_2_s3_3_after_a_kill_no_install_is_in_flight_and_none_begins() {
     for side in &sides {
         assert_eq!(side.late.load(SeqCst), 0);
         assert!(side.installs.load(SeqCst) >= ROUNDS);
-        assert_eq!(side.device.installed(), side.installs.load(SeqCst));
     }
 }

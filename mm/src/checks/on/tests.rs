@@ -28,7 +28,7 @@ fn locks_in_order_and_sleeps_with_nothing_held_are_fine() {
         pinned();
         unpinned();
         unpinned();
-        drop(SpaceLock::new(()).write());
+        drop(SpaceLock::<()>::new(()).write());
     }
 }
 
@@ -47,7 +47,7 @@ fn a_space_lock_under_a_spin_lock_is_named() {
     become_cpu();
     let lock = SpinLock::new(Rank::Process, ());
     let _held = lock.lock();
-    drop(SpaceLock::new(()).read());
+    drop(SpaceLock::<()>::new(()).read());
 }
 
 #[test]

@@ -5,11 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::vec::Vec;
 
+type Lock<T> = SpaceLock<T, (), 4>;
+
 #[test]
 fn a_writer_is_alone_and_readers_see_whole_writes() {
     park_threads();
     const TURNS: u64 = 3000;
-    let lock = SpaceLock::new((0u64, 0u64));
+    let lock = Lock::new((0u64, 0u64));
     thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -36,7 +38,7 @@ fn a_writer_is_alone_and_readers_see_whole_writes() {
 #[test]
 fn readers_that_never_leave_a_gap_do_not_starve_a_writer() {
     park_threads();
-    let (lock, done) = (SpaceLock::new(()), AtomicBool::new(false));
+    let (lock, done) = (Lock::new(()), AtomicBool::new(false));
     thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
@@ -60,7 +62,7 @@ fn readers_that_never_leave_a_gap_do_not_starve_a_writer() {
 #[test]
 fn a_waiting_writer_goes_before_readers_that_come_later() {
     park_threads();
-    let lock = Arc::new(SpaceLock::new(()));
+    let lock = Arc::new(Lock::new(()));
     let order = Mutex::new(Vec::new());
     let first = lock.read();
     thread::scope(|scope| {
@@ -68,7 +70,7 @@ fn a_waiting_writer_goes_before_readers_that_come_later() {
             let _guard = lock.write();
             order.lock().expect("fine").push("writer");
         });
-        while lock.state.load(Ordering::Relaxed) & WANTED == 0 {
+        while lock.state.load(Ordering::Relaxed) & WRITER == 0 {
             thread::yield_now();
         }
         scope.spawn(|| {
