@@ -13,12 +13,13 @@
 use crate::frames::{Frame, FrameAllocator};
 use crate::pager::{Access, FaultError, FaultRequest, Installed, PageSource, Pager, Prot, VmaRequest};
 use crate::range::{MapSize, PAGE_SIZE, PhysRange, VirtRange};
+use crate::reserve::{MAX_MISSING, Reserve};
 use crate::space::{AddressSpace, Environment, FaultNotes, Memory};
-use crate::tables::{MAX_MISSING, OWNED, PageTables, Reserve};
+use crate::tables::{OWNED, PageTables};
 use crate::vma::{Backing, STACK_GUARD_BYTES, Vma, VmaFlags, VmaSet};
 use core::sync::atomic::Ordering;
+use x86_64::VirtAddr;
 use x86_64::structures::paging::PageTableFlags;
-use x86_64::{PhysAddr, VirtAddr};
 
 /// The longest that a stack grows (Linux's default RLIMIT_STACK).
 pub const STACK_LIMIT_BYTES: u64 = 8 << 20;
@@ -32,25 +33,6 @@ pub struct Fault {
     pub size: MapSize,
     /// The vma shows a device.
     pub device: bool,
-}
-
-/// What `populate` wrote.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Populated {
-    /// New entries of devices, by entry size in the order of [`MapSize::ALL`].
-    pub device: [u64; 3],
-    /// New pages of anonymous memory and files.
-    pub pages: u64,
-}
-
-/// Entries that `populate` writes before it lets others in.
-const POPULATED_AT_ONCE: u32 = 1024;
-
-/// How far a fault got with the lock held shared.
-enum Served {
-    Done(Fault),
-    /// A page mapped in place has to be replaced by a copy: needs the lock exclusively.
-    NeedsCopy,
 }
 
 impl AddressSpace {
@@ -69,14 +51,9 @@ impl AddressSpace {
                 && self.environment.has_entries_of(vma.granule)
             {
                 let (tables, flags) = (&memory.tables, self.environment.leaf_flags(vma.prot));
-                let install = &mut move |found: PhysRange, size| match tables.try_install(
-                    address,
-                    found.start(),
-                    size,
-                    flags,
-                ) {
-                    true => Installed::New,
-                    false => Installed::NeedsTables(MAX_MISSING as u8),
+                let install = &mut move |found: PhysRange, size| {
+                    let written = tables.try_install(address, found.start(), size, flags);
+                    if written { Installed::New } else { Installed::NeedsTables(MAX_MISSING as u8) }
                 };
                 match pager.fault(&request(vma, address), install) {
                     Ok(Installed::NeedsTables(_)) => {}
@@ -110,13 +87,28 @@ impl AddressSpace {
         {
             let memory = self.memory.read();
             if let Some(vma) = memory.vmas.find_near(address, &memory.local().near)
-                && let Served::Done(fault) =
-                    serve(self.environment, &memory.tables, vma, address, access, &mut reserve)?
+                && let Some(fault) = self.serve(&memory.tables, vma, address, access, &mut reserve)?
             {
-                return Ok(memory.local().counted(fault));
+                return Ok(fault);
             }
         }
         self.fault_exclusive(address, access, &mut reserve)
+    }
+
+    /// Maps what `vma` shows at `address`, as far as that goes with the lock held shared. `None`: a page has to be
+    /// replaced by a copy, which needs the lock exclusively.
+    pub(crate) fn serve(
+        &self,
+        tables: &PageTables,
+        vma: &Vma,
+        address: VirtAddr,
+        access: Access,
+        reserve: &mut Reserve<'_>,
+    ) -> Result<Option<Fault>, FaultError> {
+        let served = Miss { environment: self.environment, tables, vma, address, reserve }.serve(access)?;
+        let device = matches!(vma.backing, Backing::Device(_));
+        let notes = self.memory.local();
+        Ok(served.map(|installed| notes.counted(Fault { installed, size: vma.granule, device })))
     }
 
     /// Entries of devices written so far, by entry size in the order of [`MapSize::ALL`]: by faults of the program
@@ -131,64 +123,8 @@ impl AddressSpace {
         sums
     }
 
-    /// Faults in all of `range` (MAP_POPULATE, MADV_POPULATE_READ and _WRITE) and tells what that wrote. It
-    /// stops at the first failure: MAP_POPULATE keeps quiet about it, madvise reports it.
-    ///
-    /// `goes_on` is asked after every thousand entries or so, with nothing held: it may let others run, and
-    /// ends the work by a false.
-    pub fn populate(
-        &self,
-        range: VirtRange,
-        access: Access,
-        goes_on: &mut dyn FnMut() -> bool,
-    ) -> (Populated, Result<(), FaultError>) {
-        let (mut address, mut populated) = (range.start(), Populated::default());
-        let frames = self.environment.frames;
-        loop {
-            let began = frames.moment();
-            match self.populate_from(&mut address, range.end(), access, &mut populated) {
-                Err(FaultError::NoMemory) if frames.wait_for_returning(began) => {}
-                Ok(()) if address < range.end() && goes_on() => {}
-                result => return (populated, result),
-            }
-        }
-    }
-
-    /// Moves `address` on as far as it gets, or by [`POPULATED_AT_ONCE`] entries; returns with no lock and no frame in
-    /// its hands.
-    fn populate_from(
-        &self,
-        address: &mut VirtAddr,
-        end: VirtAddr,
-        access: Access,
-        populated: &mut Populated,
-    ) -> Result<(), FaultError> {
-        let mut reserve = Reserve::new(self.environment.frames);
-        let mut left = POPULATED_AT_ONCE;
-        while *address < end && left > 0 {
-            let memory = self.memory.read();
-            // All that can be done under one shared lock, in one pass.
-            while *address < end && left > 0 {
-                left -= 1;
-                let vma =
-                    memory.vmas.find_near(*address, &memory.local().near).ok_or(FaultError::NotMapped)?;
-                match serve(self.environment, &memory.tables, vma, *address, access, &mut reserve)? {
-                    Served::Done(fault) => populated.count(memory.local().counted(fault)),
-                    Served::NeedsCopy => break,
-                }
-                *address = address.align_down(vma.granule.bytes()) + vma.granule.bytes();
-            }
-            drop(memory);
-            if *address < end && left > 0 {
-                populated.count(self.fault_exclusive(*address, access, &mut reserve)?);
-                *address = address.align_down(PAGE_SIZE) + PAGE_SIZE;
-            }
-        }
-        Ok(())
-    }
-
     #[cold]
-    fn fault_exclusive(
+    pub(crate) fn fault_exclusive(
         &self,
         address: VirtAddr,
         access: Access,
@@ -200,8 +136,8 @@ impl AddressSpace {
             grow_stack(vmas, address)?;
         }
         let vma = vmas.find(address).ok_or(FaultError::NotMapped)?;
-        if let Served::Done(fault) = serve(self.environment, tables, vma, address, access, reserve)? {
-            return Ok(self.memory.local().counted(fault));
+        if let Some(fault) = self.serve(tables, vma, address, access, reserve)? {
+            return Ok(fault);
         }
         let start = address.align_down(PAGE_SIZE);
         let page = VirtRange::new(start.as_u64(), PAGE_SIZE).ok_or(FaultError::NotMapped)?;
@@ -213,9 +149,10 @@ impl AddressSpace {
             (_, Backing::Private(source)) => own_page(frames, Some(source.as_ref()), vma.offset_of(start))?,
             _ => return Err(FaultError::Bus),
         };
-        let flags = self.environment.leaf_flags(vma.prot);
         self.unmap(tables, page, page);
-        install_owned(tables, start, frame, flags, reserve)
+        let flags = self.environment.leaf_flags(vma.prot);
+        let installed = tables.install_owned(start, frame, flags, reserve)?;
+        Ok(Fault { installed, size: MapSize::Size4K, device: false })
     }
 }
 
@@ -230,68 +167,83 @@ impl FaultNotes {
     }
 }
 
-impl Populated {
-    fn count(&mut self, fault: Fault) {
-        match fault {
-            Fault { installed: Installed::New, device: true, size } => {
-                self.device[MapSize::ALL.iter().position(|&one| one == size).unwrap_or(0)] += 1;
+/// A fault that found its vma, and what it takes to serve it.
+struct Miss<'a, 'r> {
+    environment: &'a Environment,
+    tables: &'a PageTables,
+    vma: &'a Vma,
+    address: VirtAddr,
+    reserve: &'a mut Reserve<'r>,
+}
+
+impl Miss<'_, '_> {
+    /// `None`: the page has to be replaced by a copy.
+    fn serve(self, access: Access) -> Result<Option<Installed>, FaultError> {
+        let Miss { environment, tables, vma, .. } = self;
+        if !allows(vma.prot, access) {
+            return Err(FaultError::Protection);
+        }
+        let flags = environment.leaf_flags(vma.prot);
+        match &vma.backing {
+            Backing::Device(_) if !environment.has_entries_of(vma.granule) => Err(FaultError::Bus),
+            Backing::Device(pager) => self.serve_device(pager.as_ref(), flags).map(Some),
+            Backing::Anonymous => self.serve_page(None, access, flags),
+            Backing::Private(source) => self.serve_page(Some(source.as_ref()), access, flags),
+            Backing::Shared(pages) => {
+                let page = self.address.align_down(PAGE_SIZE);
+                let memory = pages.page(vma.offset_of(page), self.reserve)?;
+                tables.install_page(page, memory, flags, self.reserve).map(Some)
             }
-            Fault { installed: Installed::New, .. } => self.pages += 1,
-            _ => {}
         }
     }
-}
 
-/// Maps what `vma` shows at `address`, as far as that goes with the lock held shared.
-fn serve(
-    environment: &Environment,
-    tables: &PageTables,
-    vma: &Vma,
-    address: VirtAddr,
-    access: Access,
-    reserve: &mut Reserve<'_>,
-) -> Result<Served, FaultError> {
-    if !allows(vma.prot, access) {
-        return Err(FaultError::Protection);
-    }
-    match &vma.backing {
-        Backing::Device(_) if !environment.has_entries_of(vma.granule) => Err(FaultError::Bus),
-        Backing::Device(pager) => {
-            let flags = environment.leaf_flags(vma.prot);
-            serve_device(tables, vma, pager.as_ref(), address, flags, reserve)
-        }
-        Backing::Anonymous => serve_page(environment, tables, vma, None, address, access, reserve),
-        Backing::Private(source) => {
-            serve_page(environment, tables, vma, Some(source.as_ref()), address, access, reserve)
-        }
-        Backing::Shared(pages) => {
-            let page = address.align_down(PAGE_SIZE);
-            let memory = pages.page(vma.offset_of(page), reserve)?;
-            let flags = environment.leaf_flags(vma.prot);
-            install_page(tables, page, memory, flags, reserve).map(Served::Done)
+    /// Asks the pager, which pins and calls back with what to map; again, with a reserve, when tables are
+    /// missing.
+    fn serve_device(self, pager: &dyn Pager, flags: PageTableFlags) -> Result<Installed, FaultError> {
+        let Miss { tables, vma, address, reserve, .. } = self;
+        loop {
+            let installed = pager.fault(&request(vma, address), &mut |found, size| {
+                debug_assert_eq!(size, vma.granule, "a pager maps in entries of its granule");
+                tables.install(address, found.start(), size, flags, reserve)
+            })?;
+            match installed {
+                Installed::NeedsTables(count) => reserve.fill(count.into())?,
+                _ => return Ok(installed),
+            }
         }
     }
-}
 
-/// Asks the pager, which pins and calls back with what to map; again, with a reserve, when tables are
-/// missing.
-fn serve_device(
-    tables: &PageTables,
-    vma: &Vma,
-    pager: &dyn Pager,
-    address: VirtAddr,
-    flags: PageTableFlags,
-    reserve: &mut Reserve<'_>,
-) -> Result<Served, FaultError> {
-    loop {
-        let installed = pager.fault(&request(vma, address), &mut |found, size| {
-            debug_assert_eq!(size, vma.granule, "a pager maps in entries of its granule");
-            tables.install(address, found.start(), size, flags, reserve)
-        })?;
-        match installed {
-            Installed::NeedsTables(count) => refill(reserve, count.into())?,
-            _ => return Ok(Served::Done(Fault { installed, size: vma.granule, device: true })),
+    /// Maps one page of a file in place, or one of the program's own: a copy of the file's, or zeros (no `source`).
+    fn serve_page(
+        self,
+        source: Option<&dyn PageSource>,
+        access: Access,
+        flags: PageTableFlags,
+    ) -> Result<Option<Installed>, FaultError> {
+        let Miss { environment, tables, vma, address, reserve } = self;
+        let page = address.align_down(PAGE_SIZE);
+        if let Some(leaf) = tables.leaf(page) {
+            if access != Access::Write || leaf.flags.contains(PageTableFlags::WRITABLE) {
+                return Ok(Some(Installed::Already));
+            }
+            if !leaf.flags.contains(OWNED) || environment.frames.is_shared(leaf.phys) {
+                return Ok(None);
+            }
+            // The other owners are gone. Only a fork of this space could share it anew, and that needs the lock.
+            return tables.install_page(page, leaf.phys, flags | OWNED, reserve).map(Some);
         }
+        let offset_bytes = vma.offset_of(page);
+        let in_place = match source {
+            Some(source) if offset_bytes >= source.len_bytes() => return Err(FaultError::Bus),
+            Some(source) if access != Access::Write => source.page_in_place(offset_bytes),
+            _ => None,
+        };
+        if let Some(memory) = in_place {
+            let flags = environment.read_only_flags(vma.prot);
+            return tables.install_page(page, memory.start(), flags, reserve).map(Some);
+        }
+        let frame = own_page(environment.frames, source, offset_bytes)?;
+        tables.install_owned(page, frame, flags, reserve).map(Some)
     }
 }
 
@@ -311,46 +263,6 @@ fn request(vma: &Vma, address: VirtAddr) -> FaultRequest {
     FaultRequest { vma: VmaRequest { range, offset_bytes, sharing }, address }
 }
 
-fn refill(reserve: &mut Reserve<'_>, count: usize) -> Result<(), FaultError> {
-    if reserve.fill(count) { Ok(()) } else { Err(FaultError::NoMemory) }
-}
-
-/// Maps one page of a file in place, or one of the program's own: a copy of the file's, or zeros (`None`).
-fn serve_page(
-    environment: &Environment,
-    tables: &PageTables,
-    vma: &Vma,
-    source: Option<&dyn PageSource>,
-    address: VirtAddr,
-    access: Access,
-    reserve: &mut Reserve<'_>,
-) -> Result<Served, FaultError> {
-    let page = address.align_down(PAGE_SIZE);
-    if let Some(leaf) = tables.leaf(page) {
-        if access != Access::Write || leaf.flags.contains(PageTableFlags::WRITABLE) {
-            return Ok(Served::Done(new_page(Installed::Already)));
-        }
-        if !leaf.flags.contains(OWNED) || environment.frames.is_shared(leaf.phys) {
-            return Ok(Served::NeedsCopy);
-        }
-        // The other owners are gone. Only a fork of this space could share it anew, and that needs the lock.
-        let flags = environment.leaf_flags(vma.prot) | OWNED;
-        return install_page(tables, page, leaf.phys, flags, reserve).map(Served::Done);
-    }
-    let offset_bytes = vma.offset_of(page);
-    let in_place = match source {
-        Some(source) if offset_bytes >= source.len_bytes() => return Err(FaultError::Bus),
-        Some(source) if access != Access::Write => source.page_in_place(offset_bytes),
-        _ => None,
-    };
-    if let Some(memory) = in_place {
-        let flags = environment.read_only_flags(vma.prot);
-        return install_page(tables, page, memory.start(), flags, reserve).map(Served::Done);
-    }
-    let frame = own_page(environment.frames, source, offset_bytes)?;
-    install_owned(tables, page, frame, environment.leaf_flags(vma.prot), reserve).map(Served::Done)
-}
-
 /// A frame with a copy of the file's page at `offset_bytes`, or with zeros.
 pub(crate) fn own_page(
     frames: &FrameAllocator,
@@ -364,40 +276,6 @@ pub(crate) fn own_page(
         None => page.fill(0),
     }
     Ok(frame)
-}
-
-/// Maps a frame that the space owns from now on; it is freed when somebody was faster.
-fn install_owned(
-    tables: &PageTables,
-    page: VirtAddr,
-    frame: Frame,
-    flags: PageTableFlags,
-    reserve: &mut Reserve<'_>,
-) -> Result<Fault, FaultError> {
-    let result = install_page(tables, page, frame.address(), flags | OWNED, reserve);
-    if !matches!(result, Ok(Fault { installed: Installed::New, .. })) {
-        reserve.frames().free(frame);
-    }
-    result
-}
-
-fn install_page(
-    tables: &PageTables,
-    page: VirtAddr,
-    memory: PhysAddr,
-    flags: PageTableFlags,
-    reserve: &mut Reserve<'_>,
-) -> Result<Fault, FaultError> {
-    loop {
-        match tables.install(page, memory, MapSize::Size4K, flags, reserve) {
-            Installed::NeedsTables(count) => refill(reserve, count.into())?,
-            installed => return Ok(new_page(installed)),
-        }
-    }
-}
-
-fn new_page(installed: Installed) -> Fault {
-    Fault { installed, size: MapSize::Size4K, device: false }
 }
 
 /// Extends the stack above `address` down to its page, as far as the limit and the guard below allow.

@@ -18,8 +18,10 @@ use crate::lock::{Rank, SpinLock};
 use crate::memory_map::MemoryMap;
 use crate::physmap::PhysMap;
 use crate::range::{PAGE_SIZE, PhysRange};
+use arrayvec::ArrayVec;
 use core::num::NonZeroU64;
 use core::sync::atomic::{AtomicU8, Ordering};
+use intrusive_collections::{LinkedList, LinkedListLink, UnsafeRef, intrusive_adapter};
 use x86_64::PhysAddr;
 
 use returning::Returns;
@@ -96,24 +98,33 @@ pub struct FrameAllocator {
     returns: Returns,
 }
 
-/// The free blocks of each order, by physical address; 0 ends a list.
+/// What is free.
 struct Lists {
-    heads: [u64; ORDERS],
-    /// Bit `order` is set while that order's list has a block.
-    filled: u32,
+    /// The free blocks of each order.
+    blocks: [LinkedList<BlockAdapter>; ORDERS],
     free_frames: u64,
-    recent: [u64; RECENT],
-    recent_count: usize,
+    recent: ArrayVec<u64, RECENT>,
     /// Start and end of RAM that was never touched; an empty one has been used up.
-    untouched: [(u64, u64); MAX_RANGES],
+    untouched: ArrayVec<(u64, u64), MAX_RANGES>,
+}
+
+// SAFETY: the lists lead to free blocks only, which nobody but their owner, the allocator, looks at.
+unsafe impl Send for Lists {}
+
+impl Lists {
+    /// The smallest order, from `order` on, of which a block is free.
+    fn order_for(&self, order: u32) -> Option<u32> {
+        (order..=MAX_ORDER).find(|&order| !self.blocks[order as usize].is_empty())
+    }
 }
 
 /// What the first bytes of a free block hold.
-#[repr(C)]
-struct Links {
-    next: u64,
-    previous: u64,
+#[derive(Default)]
+struct Block {
+    link: LinkedListLink,
 }
+
+intrusive_adapter!(BlockAdapter = UnsafeRef<Block>: Block { link => LinkedListLink });
 
 impl FrameAllocator {
     /// Takes over the unclaimed RAM of `map`; `None` when no range of it can hold the metadata.
@@ -121,60 +132,41 @@ impl FrameAllocator {
     /// # Safety
     /// `physmap` maps that RAM, and nobody else uses it from now on.
     pub unsafe fn new(physmap: PhysMap, map: &MemoryMap) -> Option<FrameAllocator> {
-        // Frame 0 stays out: 0 ends a list.
-        let usable =
-            || map.ram().filter_map(|r| PhysRange::from_bounds(r.start().as_u64().max(PAGE_SIZE), r.end()));
-        let covered = PhysRange::from_bounds(usable().next()?.start().as_u64(), usable().last()?.end())?;
+        // Frame 0 stays out: no token can name it.
+        let mut untouched: ArrayVec<(u64, u64), MAX_RANGES> = map
+            .ram()
+            .filter_map(|ram| PhysRange::from_bounds(ram.start().as_u64().max(PAGE_SIZE), ram.end()))
+            .map(PhysRange::bounds)
+            .take(MAX_RANGES)
+            .collect();
+        let covered = PhysRange::from_bounds(untouched.first()?.0, untouched.last()?.1)?;
         let marks_bytes = (covered.len_bytes() / PAGE_SIZE).next_multiple_of(size_of::<u32>() as u64);
         let metadata_bytes = (marks_bytes * (1 + size_of::<u32>() as u64)).next_multiple_of(PAGE_SIZE);
-        let home = usable().find(|range| range.len_bytes() >= metadata_bytes)?;
+        let home = untouched.iter_mut().find(|(start, end)| end - start >= metadata_bytes)?;
+        let marks = PhysAddr::new_truncate(home.0);
+        home.0 += metadata_bytes;
 
         // SAFETY:
         // 1. `home` is RAM that the caller handed over and `physmap` maps, and it is long enough.
-        // 2. The loop below leaves these pages out, so nobody else gets them.
+        // 2. These pages were just taken out of it, so nobody else gets them.
         // The share counts are not touched: whoever allocates a frame that can be shared sets its count.
-        unsafe { physmap.pointer(home.start()).write_bytes(0, marks_bytes as usize) };
-        let mut lists = Lists {
-            heads: [0; ORDERS],
-            filled: 0,
-            free_frames: 0,
-            recent: [0; RECENT],
-            recent_count: 0,
-            untouched: [(0, 0); MAX_RANGES],
+        unsafe { physmap.pointer(marks).write_bytes(0, marks_bytes as usize) };
+        let total = untouched.iter().map(|(start, end)| (end - start) / PAGE_SIZE).sum();
+        let lists = Lists {
+            blocks: [const { LinkedList::new(BlockAdapter::NEW) }; ORDERS],
+            free_frames: total,
+            recent: ArrayVec::new(),
+            untouched,
         };
-        for (range, slot) in usable().zip(&mut lists.untouched) {
-            let taken = if range == home { metadata_bytes } else { 0 };
-            *slot = (range.start().as_u64() + taken, range.end());
-            lists.free_frames += (slot.1 - slot.0) / PAGE_SIZE;
-        }
-        let (total, lists) = (lists.free_frames, SpinLock::new(Rank::Frames, lists));
-        let (marks, counts, returns) = (home.start(), home.start() + marks_bytes, Returns::new());
-        Some(FrameAllocator { physmap, covered, marks, counts, total, lists, returns })
+        let (counts, lists) = (marks + marks_bytes, SpinLock::new(Rank::Frames, lists));
+        Some(FrameAllocator { physmap, covered, marks, counts, total, lists, returns: Returns::default() })
     }
 
     /// A block of `2^order` frames; it holds whatever was there. `None` when no block is large enough.
     pub fn allocate(&self, order: u32) -> Option<Frame> {
         let mut lists = self.lists.lock();
-        if order == 0
-            && let Some(last) = lists.recent_count.checked_sub(1)
-        {
-            lists.recent_count = last;
-            lists.free_frames -= 1;
-            let address = lists.recent[last];
-            self.set_mark(address, ALLOCATED);
-            return NonZeroU64::new(address).map(Frame);
-        }
-        if order > MAX_ORDER || lists.filled >> order == 0 && !self.find_more(&mut lists, order) {
-            return None;
-        }
-        let filled = lists.filled >> order;
-        let mut found = order + filled.trailing_zeros();
-        let address = lists.heads[found as usize];
-        self.unlink(&mut lists, address, found);
-        while found > order {
-            found -= 1;
-            self.link(&mut lists, address + (PAGE_SIZE << found), found);
-        }
+        let recent = if order == 0 { lists.recent.pop() } else { None };
+        let address = recent.or_else(|| self.take_block(&mut lists, order))?;
         lists.free_frames -= 1 << order;
         self.set_mark(address, ALLOCATED | order as u8);
         NonZeroU64::new(address | u64::from(order)).map(Frame)
@@ -230,11 +222,7 @@ impl FrameAllocator {
         assert!(mark == Some(ALLOCATED | order as u8), "frame {address:#x} was freed twice");
         lists.free_frames += 1 << order;
         self.set_mark(address, 0);
-        let count = lists.recent_count;
-        if order == 0 && count < RECENT {
-            lists.recent[count] = address;
-            lists.recent_count = count + 1;
-        } else {
+        if order > 0 || lists.recent.try_push(address).is_err() {
             self.join(&mut lists, address, order);
         }
     }
@@ -267,23 +255,35 @@ impl FrameAllocator {
         self.physmap
     }
 
-    /// Brings a block of this order into the lists; false when there is none.
+    /// Takes a block of this order out of the lists; the rest of a larger one stays in them.
+    fn take_block(&self, lists: &mut Lists, order: u32) -> Option<u64> {
+        if lists.order_for(order).is_none() {
+            self.find_more(lists, order);
+        }
+        let mut found = lists.order_for(order)?;
+        let block = UnsafeRef::into_raw(lists.blocks[found as usize].pop_front()?);
+        let address = self.physmap.address(block.cast()).as_u64();
+        while found > order {
+            found -= 1;
+            self.link(lists, address + (PAGE_SIZE << found), found);
+        }
+        Some(address)
+    }
+
+    /// Brings a block of this order into the lists, if there is one.
     #[cold]
-    fn find_more(&self, lists: &mut Lists, order: u32) -> bool {
-        if self.cut_untouched(lists, order) {
-            return true;
+    fn find_more(&self, lists: &mut Lists, order: u32) {
+        if order <= MAX_ORDER && !self.cut_untouched(lists, order) {
+            while let Some(address) = lists.recent.pop() {
+                self.join(lists, address, 0);
+            }
         }
-        while let Some(last) = lists.recent_count.checked_sub(1) {
-            lists.recent_count = last;
-            self.join(lists, lists.recent[last], 0);
-        }
-        lists.filled >> order != 0
     }
 
     /// Takes enough untouched RAM into the lists for a block of this order; false when there is none.
     fn cut_untouched(&self, lists: &mut Lists, order: u32) -> bool {
         let block_bytes = PAGE_SIZE << order;
-        for index in 0..MAX_RANGES {
+        for index in 0..lists.untouched.len() {
             let (start, end) = lists.untouched[index];
             let block_end = start.next_multiple_of(block_bytes) + block_bytes;
             if start < end && block_end <= end {
@@ -322,44 +322,25 @@ impl FrameAllocator {
     }
 
     fn link(&self, lists: &mut Lists, address: u64, order: u32) {
-        let head = lists.heads[order as usize];
-        self.write_links(address, Links { next: head, previous: 0 });
-        if head != 0 {
-            let next = self.links(head).next;
-            self.write_links(head, Links { next, previous: address });
-        }
-        lists.heads[order as usize] = address;
-        lists.filled |= 1 << order;
+        let block = self.block(address);
+        // SAFETY: the block is free: mapped RAM, which nobody else uses until it is unlinked.
+        let block = unsafe {
+            block.write(Block::default());
+            UnsafeRef::from_raw(block)
+        };
+        lists.blocks[order as usize].push_front(block);
         self.set_mark(address, FREE | order as u8);
     }
 
+    /// Takes a block out of the list that its mark names.
     fn unlink(&self, lists: &mut Lists, address: u64, order: u32) {
-        let Links { next, previous } = self.links(address);
-        if next != 0 {
-            let after = self.links(next).next;
-            self.write_links(next, Links { next: after, previous });
-        }
-        if previous != 0 {
-            let before = self.links(previous).previous;
-            self.write_links(previous, Links { next, previous: before });
-        } else {
-            lists.heads[order as usize] = next;
-            if next == 0 {
-                lists.filled &= !(1 << order);
-            }
-        }
+        // SAFETY: `link` put the block into this list and marked it so; nothing else sets that mark.
+        unsafe { lists.blocks[order as usize].cursor_mut_from_ptr(self.block(address)) }.remove();
         self.set_mark(address, 0);
     }
 
-    fn links(&self, address: u64) -> Links {
-        // SAFETY: `address` starts a free block (it is in a list): mapped RAM that only the lists' lock,
-        // which every caller holds, gives access to, and `write_links` wrote it.
-        unsafe { self.physmap.pointer(PhysAddr::new_truncate(address)).cast::<Links>().read() }
-    }
-
-    fn write_links(&self, address: u64, links: Links) {
-        // SAFETY: `address` starts a free block: mapped RAM that nobody else uses; the lists' lock is held.
-        unsafe { self.physmap.pointer(PhysAddr::new_truncate(address)).cast::<Links>().write(links) };
+    fn block(&self, address: u64) -> *mut Block {
+        self.physmap.pointer(PhysAddr::new_truncate(address)).cast()
     }
 
     /// The metadata byte of a frame; `None` outside the covered range.

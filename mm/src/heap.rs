@@ -11,6 +11,7 @@ use crate::lock::{Rank, SpinLock};
 use crate::range::PAGE_SIZE;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{NonNull, null_mut};
+use intrusive_collections::{LinkedList, LinkedListLink, UnsafeRef, intrusive_adapter};
 
 /// Object sizes are 16, 32, ... 1024 bytes. (One object of 2048 bytes and a header fill a frame: those
 /// come as whole frames.)
@@ -27,7 +28,7 @@ struct Inner {
     boot: linked_list_allocator::Heap,
     frames: Option<&'static FrameAllocator>,
     /// For each class the slabs that have a free object.
-    partial: [*mut Slab; CLASSES],
+    partial: [LinkedList<SlabAdapter>; CLASSES],
     usage: HeapUsage,
 }
 
@@ -46,8 +47,7 @@ unsafe impl Send for Inner {}
 /// The header of a frame of objects.
 #[repr(C)]
 struct Slab {
-    next: *mut Slab,
-    previous: *mut Slab,
+    link: LinkedListLink,
     /// Freed objects, each holding the address of the next.
     freed: *mut u8,
     /// Offset in the frame of the first object that was never given out; 4096 when there is none.
@@ -55,6 +55,8 @@ struct Slab {
     /// Objects given out.
     used: u16,
 }
+
+intrusive_adapter!(SlabAdapter = UnsafeRef<Slab>: Slab { link => LinkedListLink });
 
 impl Slab {
     fn is_full(&self) -> bool {
@@ -69,7 +71,7 @@ impl KernelHeap {
         let inner = Inner {
             boot,
             frames: None,
-            partial: [null_mut(); CLASSES],
+            partial: [const { LinkedList::new(SlabAdapter::NEW) }; CLASSES],
             usage: HeapUsage { frames: 0, live_bytes: 0 },
         };
         KernelHeap { inner: SpinLock::new(Rank::Heap, inner) }
@@ -143,14 +145,23 @@ unsafe impl GlobalAlloc for KernelHeap {
 
 impl Inner {
     fn allocate_object(&mut self, frames: &FrameAllocator, shift: u32) -> *mut u8 {
-        let class = (shift - SMALLEST_SHIFT) as usize;
-        if self.partial[class].is_null() && !self.add_slab(frames, shift) {
-            return null_mut();
+        let partial = &mut self.partial[(shift - SMALLEST_SHIFT) as usize];
+        if partial.is_empty() {
+            let Some(frame) = frames.allocate(0) else { return null_mut() };
+            self.usage.frames += 1;
+            let slab = frames.physmap().pointer(frame.address()).cast::<Slab>();
+            let fresh = size_of::<Slab>().next_multiple_of(1 << shift) as u16;
+            // SAFETY: the frame is ours, mapped and larger than the header; its token is given up here and made
+            // again when the last object is freed.
+            unsafe {
+                slab.write(Slab { link: LinkedListLink::new(), freed: null_mut(), fresh, used: 0 });
+                partial.push_front(UnsafeRef::from_raw(slab));
+            }
         }
-        let slab = self.partial[class];
+        let slab = partial.front().clone_pointer().map_or(null_mut(), UnsafeRef::into_raw);
         self.usage.live_bytes += 1 << shift;
         // SAFETY:
-        // 1. `slab` is a header that `add_slab` wrote; the heap's lock is held.
+        // 1. `slab` is a header that was written above; the heap's lock is held.
         // 2. It is not full, so either `freed` is an object that `free_object` linked, or `fresh` is the
         //    offset of one inside the frame.
         unsafe {
@@ -165,7 +176,7 @@ impl Inner {
             };
             (*slab).used += 1;
             if (*slab).is_full() {
-                self.unlink(slab, class);
+                partial.pop_front();
             }
             object
         }
@@ -174,7 +185,7 @@ impl Inner {
     /// # Safety
     /// `object` was given out by `allocate_object` with this `shift` and is not used any more.
     unsafe fn free_object(&mut self, frames: &FrameAllocator, object: *mut u8, shift: u32) {
-        let class = (shift - SMALLEST_SHIFT) as usize;
+        let partial = &mut self.partial[(shift - SMALLEST_SHIFT) as usize];
         self.usage.live_bytes -= 1 << shift;
         let slab = object.map_addr(|address| address & !(PAGE_SIZE as usize - 1)).cast::<Slab>();
         // SAFETY: an object lies in the frame of its slab, whose header is at the frame's start (frames are
@@ -185,58 +196,12 @@ impl Inner {
             (*slab).freed = object;
             (*slab).used -= 1;
             if was_full {
-                self.link(slab, class);
+                partial.push_front(UnsafeRef::from_raw(slab));
             }
             if (*slab).used == 0 {
-                self.unlink(slab, class);
+                partial.cursor_mut_from_ptr(slab).remove();
                 self.usage.frames -= 1;
                 frames.free(Frame::from_address(frames.physmap().address(slab.cast()), 0));
-            }
-        }
-    }
-
-    fn add_slab(&mut self, frames: &FrameAllocator, shift: u32) -> bool {
-        let Some(frame) = frames.allocate(0) else { return false };
-        self.usage.frames += 1;
-        let slab = frames.physmap().pointer(frame.address()).cast::<Slab>();
-        let fresh = size_of::<Slab>().next_multiple_of(1 << shift) as u16;
-        // SAFETY: the frame is ours, mapped and larger than the header; its token is given up here and made
-        // again when the last object is freed.
-        unsafe {
-            slab.write(Slab { next: null_mut(), previous: null_mut(), freed: null_mut(), fresh, used: 0 });
-            self.link(slab, (shift - SMALLEST_SHIFT) as usize);
-        }
-        true
-    }
-
-    /// # Safety
-    /// `slab` is a header of this class and in no list.
-    unsafe fn link(&mut self, slab: *mut Slab, class: usize) {
-        let head = self.partial[class];
-        // SAFETY: `slab` is ours by the contract, `head` is null or a header in this list.
-        unsafe {
-            (*slab).previous = null_mut();
-            (*slab).next = head;
-            if !head.is_null() {
-                (*head).previous = slab;
-            }
-        }
-        self.partial[class] = slab;
-    }
-
-    /// # Safety
-    /// `slab` is in the list of this class.
-    unsafe fn unlink(&mut self, slab: *mut Slab, class: usize) {
-        // SAFETY: `slab` is in the list, so its neighbours are null or headers in the same list.
-        unsafe {
-            let (next, previous) = ((*slab).next, (*slab).previous);
-            if !next.is_null() {
-                (*next).previous = previous;
-            }
-            if previous.is_null() {
-                self.partial[class] = next;
-            } else {
-                (*previous).next = next;
             }
         }
     }

@@ -7,6 +7,7 @@
 extern crate alloc;
 
 pub mod checks;
+mod environment;
 mod fault;
 pub mod frames;
 pub mod heap;
@@ -15,6 +16,7 @@ pub mod memory_map;
 pub mod pager;
 pub mod physmap;
 mod placement;
+mod populate;
 pub mod range;
 mod reserve;
 pub mod shared;

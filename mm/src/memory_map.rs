@@ -5,7 +5,8 @@
 //! a piece out of RAM (the kernel, the initrd). What is left of the RAM goes to the frame allocator.
 
 use crate::range::{PAGE_SIZE, PhysRange};
-use core::fmt;
+use arrayvec::ArrayVec;
+use thiserror::Error;
 
 /// Ranges of RAM, and claims, that a map can hold.
 const CAPACITY: usize = 128;
@@ -17,9 +18,10 @@ const KIND_RAM: u32 = 1;
 const PHYS_END: u64 = 1 << 52;
 
 /// Why a range could not be claimed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ClaimError {
     /// Somebody holds a part of it.
+    #[error("{asked} overlaps {held}, held by {by}")]
     Held {
         /// What was asked for.
         asked: PhysRange,
@@ -29,27 +31,17 @@ pub enum ClaimError {
         held: PhysRange,
     },
     /// Part of it is neither RAM nor anybody's.
+    #[error("{asked} is not all RAM")]
     NotRam {
         /// What was asked for.
         asked: PhysRange,
     },
     /// The map holds as many claims as it can.
+    #[error("{asked} cannot be claimed: {CAPACITY} claims are the most")]
     Full {
         /// What was asked for.
         asked: PhysRange,
     },
-}
-
-impl fmt::Display for ClaimError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClaimError::Held { asked, by, held } => write!(f, "{asked} overlaps {held}, held by {by}"),
-            ClaimError::NotRam { asked } => write!(f, "{asked} is not all RAM"),
-            ClaimError::Full { asked } => {
-                write!(f, "{asked} cannot be claimed: {CAPACITY} claims are the most")
-            }
-        }
-    }
 }
 
 /// A range and who has it.
@@ -59,10 +51,12 @@ struct Claim {
     owner: &'static str,
 }
 
-/// The machine's RAM and every range that somebody has claimed. Needs no heap.
+/// The machine's RAM and every range that somebody has claimed, each sorted and disjoint. Needs no heap.
 pub struct MemoryMap {
-    ram: SortedRanges,
-    claims: SortedRanges,
+    ram: ArrayVec<PhysRange, CAPACITY>,
+    claims: ArrayVec<Claim, CAPACITY>,
+    dropped: usize,
+    dropped_bytes: u64,
 }
 
 impl MemoryMap {
@@ -71,26 +65,27 @@ impl MemoryMap {
     /// Kind 1 is RAM; where an entry of any other kind overlaps it, the other wins. Empty entries are
     /// skipped. RAM that wraps or passes 2^52 is dropped, anything else that does is cut there.
     pub fn new(entries: impl Iterator<Item = (u64, u64, u32)> + Clone) -> MemoryMap {
-        let mut ram = SortedRanges::empty();
+        let (ram, claims) = (ArrayVec::new_const(), ArrayVec::new_const());
+        let mut map = MemoryMap { ram, claims, dropped: 0, dropped_bytes: 0 };
         for (start, len_bytes, _) in entries.clone().filter(|&(_, _, kind)| kind == KIND_RAM) {
             match PhysRange::new(start, len_bytes) {
-                Some(range) => ram.unite(range),
-                None => ram.count_dropped(len_bytes),
+                Some(range) => map.unite(range),
+                None => map.count_dropped(len_bytes),
             }
         }
         for (start, len_bytes, _) in entries.filter(|&(_, _, kind)| kind != KIND_RAM) {
             let end = start.saturating_add(len_bytes).min(PHYS_END);
             if let Some(range) = PhysRange::from_bounds(start, end) {
-                ram.subtract(range);
+                map.subtract(range);
             }
         }
-        MemoryMap { ram, claims: SortedRanges::empty() }
+        map
     }
 
     /// Claims a range that is not RAM, for a device or an NVDIMM.
     pub fn reserve(&mut self, range: PhysRange, owner: &'static str) -> Result<(), ClaimError> {
-        match self.ram.find(|ram| ram.overlaps(range)) {
-            Some((_, ram)) => Err(ClaimError::Held { asked: range, by: "RAM", held: ram.range }),
+        match self.ram.iter().find(|ram| ram.overlaps(range)) {
+            Some(&held) => Err(ClaimError::Held { asked: range, by: "RAM", held }),
             None => self.carve(range, owner),
         }
     }
@@ -98,103 +93,58 @@ impl MemoryMap {
     /// Claims a range that may lie in RAM, for the kernel image, the initrd, firmware; pages that it touches
     /// leave [`MemoryMap::ram`]. After the frame allocator took over the RAM this has no effect on it.
     pub fn carve(&mut self, range: PhysRange, owner: &'static str) -> Result<(), ClaimError> {
-        match self.claims.find(|claim| claim.overlaps(range)) {
-            Some((_, claim)) => Err(ClaimError::Held { asked: range, by: claim.owner, held: claim.range }),
-            None if self.claims.is_full() => Err(ClaimError::Full { asked: range }),
-            None => {
-                self.claims.insert(Claim { range, owner });
-                Ok(())
-            }
+        if let Some(claim) = self.claim_on(range) {
+            return Err(ClaimError::Held { asked: range, by: claim.owner, held: claim.range });
         }
+        let index = self.claims.partition_point(|claim| claim.range < range);
+        let claim = Claim { range, owner };
+        self.claims.try_insert(index, claim).map_err(|_| ClaimError::Full { asked: range })
     }
 
     /// The same for a range that must be all RAM.
     pub fn carve_ram(&mut self, range: PhysRange, owner: &'static str) -> Result<(), ClaimError> {
-        let is_held = self.claims.find(|claim| claim.overlaps(range)).is_some();
-        match self.ram.find(|ram| ram.contains(range)) {
-            None if !is_held => Err(ClaimError::NotRam { asked: range }),
-            _ => self.carve(range, owner),
+        if self.claim_on(range).is_none() && !self.ram.iter().any(|ram| ram.contains(range)) {
+            return Err(ClaimError::NotRam { asked: range });
         }
+        self.carve(range, owner)
     }
 
     /// The RAM that nobody has claimed: whole pages, sorted, disjoint.
     pub fn ram(&self) -> impl Iterator<Item = PhysRange> + '_ {
-        self.ram.iter().filter_map(|ram| whole_pages(ram.range)).flat_map(|range| self.unclaimed(range))
+        self.whole_ram().flat_map(|range| self.unclaimed(range))
     }
 
     /// Bytes of RAM in whole pages, claimed or not.
     pub fn total_bytes(&self) -> u64 {
-        self.ram.iter().filter_map(|ram| whole_pages(ram.range)).map(PhysRange::len_bytes).sum()
+        self.whole_ram().map(PhysRange::len_bytes).sum()
     }
 
     /// RAM that is not used because the firmware's map was too long or its entry wrapped: how many ranges,
     /// and how many bytes.
     pub fn dropped(&self) -> (usize, u64) {
-        (self.ram.dropped, self.ram.dropped_bytes)
+        (self.dropped, self.dropped_bytes)
+    }
+
+    fn claim_on(&self, range: PhysRange) -> Option<&Claim> {
+        self.claims.iter().find(|claim| claim.range.overlaps(range))
+    }
+
+    /// The whole pages of each range of RAM.
+    fn whole_ram(&self) -> impl Iterator<Item = PhysRange> + '_ {
+        self.ram.iter().map(|ram| ram.bounds()).filter_map(|(start, end)| {
+            PhysRange::from_bounds(start.next_multiple_of(PAGE_SIZE), end / PAGE_SIZE * PAGE_SIZE)
+        })
     }
 
     /// The parts of `range`, which is whole pages, that no claim touches.
     fn unclaimed(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + '_ {
-        let mut claims = self.claims.iter();
-        let mut start = range.start().as_u64();
-        let end = range.end();
-        core::iter::from_fn(move || {
-            while start < end {
-                let (stop, next) = match claims.next() {
-                    Some(claim) => {
-                        let pages = touched_pages(claim.range);
-                        (pages.0.min(end), pages.1.max(start))
-                    }
-                    None => (end, end),
-                };
-                let free = PhysRange::from_bounds(start, stop);
-                start = next;
-                if free.is_some() {
-                    return free;
-                }
-            }
-            None
+        let (mut start, end) = range.bounds();
+        let claims = self.claims.iter().map(|claim| claim.range.bounds());
+        claims.chain([(end, end)]).filter_map(move |(first, behind)| {
+            let free = PhysRange::from_bounds(start, (first / PAGE_SIZE * PAGE_SIZE).min(end));
+            start = start.max(behind.next_multiple_of(PAGE_SIZE));
+            free
         })
-    }
-}
-
-/// The whole pages inside `range`.
-fn whole_pages(range: PhysRange) -> Option<PhysRange> {
-    PhysRange::from_bounds(
-        range.start().as_u64().next_multiple_of(PAGE_SIZE),
-        range.end() / PAGE_SIZE * PAGE_SIZE,
-    )
-}
-
-/// Start and end of the pages that have a byte of `range`.
-fn touched_pages(range: PhysRange) -> (u64, u64) {
-    (range.start().as_u64() / PAGE_SIZE * PAGE_SIZE, range.end().next_multiple_of(PAGE_SIZE))
-}
-
-/// Disjoint claims sorted by address. When it is full, the smallest range is dropped and counted.
-struct SortedRanges {
-    items: [Option<Claim>; CAPACITY],
-    len: usize,
-    dropped: usize,
-    dropped_bytes: u64,
-}
-
-impl SortedRanges {
-    const fn empty() -> SortedRanges {
-        SortedRanges { items: [None; CAPACITY], len: 0, dropped: 0, dropped_bytes: 0 }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Claim> + '_ {
-        self.items.iter().take(self.len).flatten().copied()
-    }
-
-    /// The first that fits, and its index.
-    fn find(&self, fits: impl Fn(PhysRange) -> bool) -> Option<(usize, Claim)> {
-        self.iter().enumerate().find(|(_, held)| fits(held.range))
-    }
-
-    fn is_full(&self) -> bool {
-        self.len == CAPACITY
     }
 
     fn count_dropped(&mut self, len_bytes: u64) {
@@ -204,51 +154,50 @@ impl SortedRanges {
         }
     }
 
-    fn remove(&mut self, index: usize) {
-        self.items.copy_within(index + 1..self.len, index);
-        self.len -= 1;
-    }
-
-    /// Adds a range that overlaps no other.
-    fn insert(&mut self, claim: Claim) {
-        if self.is_full() {
-            let smallest = self.iter().map(|held| held.range.len_bytes()).min().unwrap_or(0);
-            let (index, held) =
-                self.find(|held| held.len_bytes() == smallest).expect("a full list is not empty");
-            if held.range.len_bytes() >= claim.range.len_bytes() {
-                return self.count_dropped(claim.range.len_bytes());
+    /// Adds RAM that overlaps no other. When there is no room, the smallest range is dropped and counted.
+    fn insert(&mut self, range: PhysRange) {
+        if self.ram.is_full() {
+            let by_len = self.ram.iter().copied().enumerate().min_by_key(|(_, held)| held.len_bytes());
+            let (index, smallest) = by_len.expect("a full list is not empty");
+            if smallest.len_bytes() >= range.len_bytes() {
+                return self.count_dropped(range.len_bytes());
             }
-            self.count_dropped(held.range.len_bytes());
-            self.remove(index);
+            self.count_dropped(smallest.len_bytes());
+            self.ram.remove(index);
         }
-        let at = self.iter().take_while(|held| held.range.start() < claim.range.start()).count();
-        self.items.copy_within(at..self.len, at + 1);
-        self.items[at] = Some(claim);
-        self.len += 1;
+        let index = self.ram.partition_point(|&held| held < range);
+        self.ram.insert(index, range);
     }
 
     /// Adds RAM, joined with all that it overlaps or touches.
     fn unite(&mut self, range: PhysRange) {
-        let (mut start, mut end) = (range.start().as_u64(), range.end());
-        while let Some((index, held)) = self.find(|held| held.start().as_u64() <= end && start <= held.end())
-        {
-            start = start.min(held.range.start().as_u64());
-            end = end.max(held.range.end());
-            self.remove(index);
-        }
-        let range = PhysRange::from_bounds(start, end).expect("the union of two ranges is one");
-        self.insert(Claim { range, owner: "RAM" });
+        let (mut start, mut end) = range.bounds();
+        self.ram.retain(|held| {
+            let (first, behind) = held.bounds();
+            let touches = first <= end && start <= behind;
+            if touches {
+                (start, end) = (start.min(first), end.max(behind));
+            }
+            !touches
+        });
+        self.insert(PhysRange::from_bounds(start, end).expect("the union of two ranges is one"));
     }
 
     /// Takes `cut` out of every range.
     fn subtract(&mut self, cut: PhysRange) {
-        while let Some((index, Claim { range: held, .. })) = self.find(|held| held.overlaps(cut)) {
-            self.remove(index);
-            let left = PhysRange::from_bounds(held.start().as_u64(), cut.start().as_u64());
-            let right = PhysRange::from_bounds(cut.end(), held.end());
-            for range in [left, right].into_iter().flatten() {
-                self.insert(Claim { range, owner: "RAM" });
-            }
+        let mut upper = None;
+        self.ram.retain(|held| {
+            let (start, end) = held.bounds();
+            let left = PhysRange::from_bounds(start, cut.bounds().0.min(end));
+            let right = PhysRange::from_bounds(cut.end().max(start), end);
+            // Only one range has a part on both sides.
+            upper = upper.or(left.and(right));
+            let kept = left.or(right);
+            *held = kept.unwrap_or(*held);
+            kept.is_some()
+        });
+        if let Some(upper) = upper {
+            self.insert(upper);
         }
     }
 }

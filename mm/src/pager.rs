@@ -10,11 +10,12 @@
 //! 3. `install` answers [`Installed::NeedsTables`] when page-table frames are missing: the pager unpins and
 //!    passes that on; the space reserves frames and starts the fault over.
 
-use crate::range::{MapSize, PhysRange, VirtRange};
+use crate::range::{MapSize, PhysRange, USER_END, VirtRange};
 use crate::space::AddressSpace;
 use alloc::sync::{Arc, Weak};
 use bitflags::bitflags;
 use core::fmt;
+use thiserror::Error;
 use x86_64::VirtAddr;
 
 bitflags! {
@@ -73,13 +74,16 @@ pub struct FaultRequest {
 /// Why a mapping or an operation on one was refused, with the offending value.
 ///
 /// `kernel/linux/errno` turns each into an errno, and the kernel's log prints it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum Refusal {
     /// The object is gone or disabled (ENXIO).
+    #[error("the device is disabled or was removed")]
     Dead,
     /// A device cannot be mapped MAP_PRIVATE (EINVAL).
+    #[error("a dax device cannot be mapped MAP_PRIVATE: use MAP_SHARED")]
     PrivateDevice,
     /// This value (what, how much) is not a multiple of the alignment (EINVAL).
+    #[error("{what} {value:#x} is not a multiple of the alignment {align}")]
     Misaligned {
         /// Which value: "address", "length", "offset", or "end" for a cut.
         what: &'static str,
@@ -90,6 +94,7 @@ pub enum Refusal {
     },
     /// A new mapping at a fixed address would leave a part of an old one that is not a multiple of its alignment
     /// (ENOMEM, as Linux answers when it cannot unmap what is to be replaced).
+    #[error("a mapping with entries of {align} would be cut at {address:#x}")]
     CutsMapping {
         /// Where it would be cut.
         address: u64,
@@ -97,8 +102,10 @@ pub enum Refusal {
         align: MapSize,
     },
     /// The length is zero (EINVAL).
+    #[error("length 0")]
     ZeroLength,
     /// Offset plus length passes 2^64, or the offset's page number is out of range (EOVERFLOW).
+    #[error("offset {offset_bytes:#x} plus length {len_bytes:#x} overflows")]
     OffsetOverflow {
         /// The offset, in bytes.
         offset_bytes: u64,
@@ -107,21 +114,25 @@ pub enum Refusal {
     },
     /// No free range of addresses of this length and alignment is left, or `[addr, addr+len)` is not a
     /// program's to use (ENOMEM).
+    #[error("no free addresses for {len_bytes:#x} bytes")]
     NoAddresses {
         /// The length, in bytes.
         len_bytes: u64,
     },
     /// MAP_FIXED_NOREPLACE, and something is mapped there (EEXIST).
+    #[error("{address:#x} is mapped already")]
     Occupied {
         /// The first page of the request that is taken.
         address: VirtAddr,
     },
     /// Part of the range is not mapped (ENOMEM).
+    #[error("{address:#x} is not mapped")]
     NotMapped {
         /// The first page that is not.
         address: VirtAddr,
     },
     /// The vma may never get this protection: its descriptor was opened without (EACCES).
+    #[error("protection {asked:?} asked for, {allowed:?} is all that the descriptor allows")]
     Protection {
         /// What was asked for.
         asked: Prot,
@@ -129,6 +140,7 @@ pub enum Refusal {
         allowed: Prot,
     },
     /// The range wraps or passes the last address of a program (EINVAL).
+    #[error("{len_bytes:#x} bytes from {address:#x} pass a program's last address, {:#x}", USER_END - 1)]
     NotUserRange {
         /// Its first address.
         address: u64,
@@ -136,40 +148,8 @@ pub enum Refusal {
         len_bytes: u64,
     },
     /// No memory left for the bookkeeping (ENOMEM).
+    #[error("out of memory")]
     NoMemory,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            Refusal::Dead => write!(f, "the device is disabled or was removed"),
-            Refusal::PrivateDevice => write!(f, "a dax device cannot be mapped MAP_PRIVATE: use MAP_SHARED"),
-            Refusal::Misaligned { what, value, align } => {
-                write!(f, "{what} {value:#x} is not a multiple of the alignment {align}")
-            }
-            Refusal::CutsMapping { address, align } => {
-                write!(f, "a mapping with entries of {align} would be cut at {address:#x}")
-            }
-            Refusal::ZeroLength => write!(f, "length 0"),
-            Refusal::OffsetOverflow { offset_bytes, len_bytes } => {
-                write!(f, "offset {offset_bytes:#x} plus length {len_bytes:#x} overflows")
-            }
-            Refusal::NoAddresses { len_bytes } => write!(f, "no free addresses for {len_bytes:#x} bytes"),
-            Refusal::Occupied { address } => write!(f, "{address:#x} is mapped already"),
-            Refusal::NotMapped { address } => write!(f, "{address:#x} is not mapped"),
-            Refusal::Protection { asked, allowed } => {
-                write!(f, "protection {asked:?} asked for, {allowed:?} is all that the descriptor allows")
-            }
-            Refusal::NotUserRange { address, len_bytes } => {
-                write!(
-                    f,
-                    "{len_bytes:#x} bytes from {address:#x} pass a program's last address, {:#x}",
-                    crate::range::USER_END - 1
-                )
-            }
-            Refusal::NoMemory => write!(f, "out of memory"),
-        }
-    }
 }
 
 /// What became of an entry that a pager asked for.

@@ -13,112 +13,34 @@ pub const PAGE_SIZE: u64 = 4096;
 /// at its end would return to a non-canonical address).
 pub const USER_END: u64 = 0x7fff_ffff_f000;
 
-/// A physical range, not empty, whose end does not pass the 52 bits of an x86-64 physical address.
+/// The addresses `[start, start + len)`, not empty, of which none is at or behind `LIMIT`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PhysRange {
+pub struct AddressRange<const LIMIT: u64> {
     start: u64,
     len: u64,
 }
 
-impl PhysRange {
-    /// The range `[start, start + len_bytes)`; `None` when it is empty, wraps or passes 2^52.
-    pub const fn new(start: u64, len_bytes: u64) -> Option<PhysRange> {
+/// A physical range, whose end does not pass the 52 bits of an x86-64 physical address.
+pub type PhysRange = AddressRange<{ 1 << 52 }>;
+
+/// A range of a program's addresses, wholly below [`USER_END`].
+pub type VirtRange = AddressRange<USER_END>;
+
+impl<const LIMIT: u64> AddressRange<LIMIT> {
+    /// The range `[start, start + len_bytes)`; `None` when it is empty, wraps or passes the limit.
+    pub const fn new(start: u64, len_bytes: u64) -> Option<Self> {
         match start.checked_add(len_bytes) {
-            Some(end) if len_bytes > 0 && end <= 1 << 52 => Some(PhysRange { start, len: len_bytes }),
+            Some(end) if len_bytes > 0 && end <= LIMIT => Some(AddressRange { start, len: len_bytes }),
             _ => None,
         }
     }
 
-    /// The range `[start, end)`; `None` when `end` is not above `start` or passes 2^52.
-    pub const fn from_bounds(start: u64, end: u64) -> Option<PhysRange> {
+    /// The range `[start, end)`; `None` when `end` is not above `start` or passes the limit.
+    pub const fn from_bounds(start: u64, end: u64) -> Option<Self> {
         match end.checked_sub(start) {
-            Some(len) => PhysRange::new(start, len),
+            Some(len) => AddressRange::new(start, len),
             None => None,
         }
-    }
-
-    /// First byte.
-    pub const fn start(self) -> PhysAddr {
-        PhysAddr::new_truncate(self.start)
-    }
-
-    /// First byte behind the range, as a number: it may be 2^52, which no address is.
-    pub const fn end(self) -> u64 {
-        self.start + self.len
-    }
-
-    /// Length in bytes, at least 1.
-    pub const fn len_bytes(self) -> u64 {
-        self.len
-    }
-
-    /// The `len_bytes` bytes from byte `offset_bytes` of the range on; `None` when they are not all inside, or
-    /// there is none.
-    #[inline]
-    pub const fn part(self, offset_bytes: u64, len_bytes: u64) -> Option<PhysRange> {
-        match self.len.checked_sub(offset_bytes) {
-            Some(left) if left >= len_bytes && len_bytes > 0 => {
-                Some(PhysRange { start: self.start + offset_bytes, len: len_bytes })
-            }
-            _ => None,
-        }
-    }
-
-    /// Do the two share a byte?
-    pub const fn overlaps(self, other: PhysRange) -> bool {
-        self.start < other.end() && other.start < self.end()
-    }
-
-    /// Does `other` lie wholly inside?
-    pub const fn contains(self, other: PhysRange) -> bool {
-        self.start <= other.start && other.end() <= self.end()
-    }
-}
-
-impl fmt::Display for PhysRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{:#x}-{:#x}]", self.start, self.end() - 1)
-    }
-}
-
-impl fmt::Debug for PhysRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A range of a program's addresses, not empty, wholly below [`USER_END`].
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct VirtRange {
-    start: u64,
-    len: u64,
-}
-
-impl VirtRange {
-    /// The range `[start, start + len_bytes)`; `None` when it is empty or passes [`USER_END`].
-    pub const fn new(start: u64, len_bytes: u64) -> Option<VirtRange> {
-        match start.checked_add(len_bytes) {
-            Some(end) if len_bytes > 0 && end <= USER_END => Some(VirtRange { start, len: len_bytes }),
-            _ => None,
-        }
-    }
-
-    /// The range `[start, end)`; `None` when `end` is not above `start` or passes [`USER_END`].
-    pub const fn from_bounds(start: u64, end: u64) -> Option<VirtRange> {
-        match end.checked_sub(start) {
-            Some(len) => VirtRange::new(start, len),
-            None => None,
-        }
-    }
-
-    /// First byte.
-    pub const fn start(self) -> VirtAddr {
-        VirtAddr::new_truncate(self.start)
-    }
-
-    /// First byte behind the range.
-    pub const fn end(self) -> VirtAddr {
-        VirtAddr::new_truncate(self.start + self.len)
     }
 
     /// Length in bytes, at least 1.
@@ -132,26 +54,72 @@ impl VirtRange {
         (self.start, self.start + self.len)
     }
 
+    /// Do the two share a byte?
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.start < other.bounds().1 && other.start < self.bounds().1
+    }
+
+    /// Does `other` lie wholly inside?
+    pub const fn contains(self, other: Self) -> bool {
+        self.start <= other.start && other.bounds().1 <= self.bounds().1
+    }
+
+    /// The part that both have, if any.
+    pub fn intersection(self, other: Self) -> Option<Self> {
+        AddressRange::from_bounds(self.start.max(other.start), self.bounds().1.min(other.bounds().1))
+    }
+}
+
+impl PhysRange {
+    /// First byte.
+    pub const fn start(self) -> PhysAddr {
+        PhysAddr::new_truncate(self.start)
+    }
+
+    /// First byte behind the range, as a number: it may be 2^52, which no address is.
+    pub const fn end(self) -> u64 {
+        self.start + self.len
+    }
+
+    /// The `len_bytes` bytes from byte `offset_bytes` of the range on; `None` when they are not all inside, or
+    /// there is none.
+    #[inline]
+    pub const fn part(self, offset_bytes: u64, len_bytes: u64) -> Option<PhysRange> {
+        match self.len.checked_sub(offset_bytes) {
+            Some(left) if left >= len_bytes && len_bytes > 0 => {
+                Some(PhysRange { start: self.start + offset_bytes, len: len_bytes })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl VirtRange {
+    /// First byte.
+    pub const fn start(self) -> VirtAddr {
+        VirtAddr::new_truncate(self.start)
+    }
+
+    /// First byte behind the range.
+    pub const fn end(self) -> VirtAddr {
+        VirtAddr::new_truncate(self.start + self.len)
+    }
+
     /// Is this byte inside?
     #[inline]
     pub fn holds(self, address: VirtAddr) -> bool {
         let (start, end) = self.bounds();
         start <= address.as_u64() && address.as_u64() < end
     }
-
-    /// The part that both have, if any.
-    pub fn intersection(self, other: VirtRange) -> Option<VirtRange> {
-        VirtRange::from_bounds(self.start.max(other.start), self.end().min(other.end()).as_u64())
-    }
 }
 
-impl fmt::Display for VirtRange {
+impl<const LIMIT: u64> fmt::Display for AddressRange<LIMIT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "[{:#x}-{:#x}]", self.start, self.start + self.len - 1)
     }
 }
 
-impl fmt::Debug for VirtRange {
+impl<const LIMIT: u64> fmt::Debug for AddressRange<LIMIT> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -6,11 +6,11 @@
 
 use crate::fault::own_page;
 use crate::frames::FrameAllocator;
-use crate::pager::{FaultError, Installed};
-use crate::range::{MapSize, PAGE_SIZE, VirtRange};
+use crate::pager::FaultError;
+use crate::range::{PAGE_SIZE, VirtRange};
 use crate::reserve::Reserve;
 use crate::space::new_object_id;
-use crate::tables::{OWNED, PageTables};
+use crate::tables::PageTables;
 use alloc::sync::Arc;
 use x86_64::structures::paging::PageTableFlags;
 use x86_64::{PhysAddr, VirtAddr};
@@ -46,19 +46,9 @@ impl SharedPages {
             if let Some(leaf) = self.pages.leaf(page) {
                 return Ok(leaf.phys);
             }
-            let frame = own_page(reserve.frames(), None, 0)?;
-            let flags = PageTableFlags::PRESENT | OWNED;
-            match self.pages.install(page, frame.address(), MapSize::Size4K, flags, reserve) {
-                Installed::New => {}
-                other => {
-                    reserve.frames().free(frame);
-                    if let Installed::NeedsTables(count) = other
-                        && !reserve.fill(count.into())
-                    {
-                        return Err(FaultError::NoMemory);
-                    }
-                }
-            }
+            let frame = own_page(self.pages.frames, None, 0)?;
+            // Whoever installed it: the next look finds it.
+            let _ = self.pages.install_owned(page, frame, PageTableFlags::PRESENT, reserve)?;
         }
     }
 }

@@ -11,87 +11,28 @@
 //! Two spaces are locked at once by fork only: the parent, then the child that nobody else has yet. What holds
 //! the lock long: unmapping and forking much memory (a page at a time), mprotect of it.
 
-pub use crate::fault::{Fault, Populated, STACK_LIMIT_BYTES};
-use crate::frames::FrameAllocator;
+mod fork;
+mod revoke;
+
+pub use crate::environment::Environment;
+pub use crate::fault::{Fault, STACK_LIMIT_BYTES};
 use crate::lock::SpaceLock;
 use crate::pager::{FaultError, Prot, Refusal, Sharing, VmaRequest};
 use crate::placement::Layout;
 pub use crate::placement::{Placement, STACK_AREA_BYTES};
+pub use crate::populate::Populated;
 use crate::range::{MapSize, PAGE_SIZE, USER_END, VirtRange};
-use crate::shootdown::Shootdown;
-use crate::tables::{KernelHalf, PageTables, runs};
+use crate::tables::{KernelHalf, PageTables};
 use crate::vma::{Backing, Vma, VmaFlags, VmaHint, VmaSet};
 use crate::walk::Walk;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use x86_64::structures::paging::PageTableFlags;
 use x86_64::{PhysAddr, VirtAddr};
 
-/// What all spaces of the machine share.
-pub struct Environment {
-    /// Where frames come from.
-    pub frames: &'static FrameAllocator,
-    /// Who flushes TLBs.
-    pub shootdown: &'static dyn Shootdown,
-    /// The CPU has the no-execute bit, and it is enabled.
-    pub no_execute: bool,
-    /// The CPU has 1 GiB entries; without them touching a 1 GiB mapping is `FaultError::Bus`.
-    pub gigabyte_pages: bool,
-}
-
-impl Environment {
-    /// The bits of a user leaf with this protection; empty for PROT_NONE. x86 has no write without read, nor
-    /// execute without read. Accessed and dirty are set at once: nobody reads them, and the CPU would
-    /// take a microcode assist to do it.
-    #[inline]
-    pub(crate) fn leaf_flags(&self, prot: Prot) -> PageTableFlags {
-        // Looked up and not computed: every fault asks.
-        const FLAGS: [[PageTableFlags; 8]; 2] = [all_leaf_flags(false), all_leaf_flags(true)];
-        FLAGS[usize::from(self.no_execute)][usize::from(prot.bits() & 7)]
-    }
-
-    /// Does the CPU have entries of this size?
-    #[inline]
-    pub(crate) fn has_entries_of(&self, size: MapSize) -> bool {
-        size != MapSize::Size1G || self.gigabyte_pages
-    }
-
-    /// The bits of a leaf that shows what the space may read but not write, whatever `prot` says.
-    pub(crate) fn read_only_flags(&self, prot: Prot) -> PageTableFlags {
-        self.leaf_flags(prot) - (PageTableFlags::WRITABLE | PageTableFlags::DIRTY)
-    }
-}
-
-/// What `munmap` calls misaligned is another matter for `mmap`: nothing is wrong with its own arguments.
-fn cuts_mapping(refusal: Refusal) -> Refusal {
-    match refusal {
-        Refusal::Misaligned { value, align, .. } => Refusal::CutsMapping { address: value, align },
-        other => other,
-    }
-}
-
-/// The leaf bits for every [`Prot`], by its bits.
-const fn all_leaf_flags(no_execute: bool) -> [PageTableFlags; 8] {
-    use PageTableFlags as F;
-    let mut all = [F::empty(); 8];
-    let mut bits = 1;
-    while bits < all.len() {
-        let prot = Prot::from_bits_truncate(bits as u8);
-        let mut flags = F::PRESENT.union(F::USER_ACCESSIBLE).union(F::ACCESSED);
-        if prot.contains(Prot::WRITE) {
-            flags = flags.union(F::WRITABLE).union(F::DIRTY);
-        }
-        if no_execute && !prot.contains(Prot::EXEC) {
-            flags = flags.union(F::NO_EXECUTE);
-        }
-        all[bits] = flags;
-        bits += 1;
-    }
-    all
-}
+pub use revoke::Revoked;
 
 /// What `mmap` is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct MapRequest {
     /// Where.
     pub placement: Placement,
@@ -112,15 +53,6 @@ pub struct MapRequest {
     pub flags: VmaFlags,
     /// Name for /proc/self/maps, such as `[stack]`; may be empty.
     pub name: &'static str,
-}
-
-/// What `revoke` found.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Revoked {
-    /// Vmas of the object.
-    pub mappings: u64,
-    /// Entries that were cleared, by size in the order of [`MapSize::ALL`].
-    pub entries: [u64; 3],
 }
 
 /// A number that no other space or shared memory of this boot has.
@@ -192,73 +124,8 @@ impl AddressSpace {
             owner: AtomicU32::new(0),
             root: tables.root(),
             layout,
-            memory: SpaceLock::new(Memory { tables, vmas: VmaSet::new() }),
+            memory: SpaceLock::new(Memory { tables, vmas: VmaSet::default() }),
         }))
-    }
-
-    /// A copy for a child process. Private memory is shared until one of the two writes; devices and shared
-    /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out. `NoMemory`, or what a
-    /// pager says: this space is as it was then.
-    pub fn fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
-        loop {
-            if let Some(child) = self.try_fork(kernel_half)? {
-                return Ok(child);
-            }
-            // From now, not from before: what came back with half a child is no reason to try again.
-            let frames = self.environment.frames;
-            if !frames.wait_for_returning(frames.moment()) {
-                return Err(Refusal::NoMemory);
-            }
-        }
-    }
-
-    /// `None` when frames ran out: some may be on their way back.
-    fn try_fork(&self, kernel_half: &KernelHalf) -> Result<Option<Arc<AddressSpace>>, Refusal> {
-        let Some(child) = AddressSpace::with_layout(kernel_half, self.environment, self.layout) else {
-            return Ok(None);
-        };
-        let mut memory = self.memory.write();
-        let Memory { tables, vmas } = &mut *memory;
-        // Devices learn of the child before it is complete; who wants to revoke waits for this guard.
-        let mut copy = child.memory.write();
-        let inherited = || vmas.iter().filter(|vma| !vma.flags.contains(VmaFlags::DONT_FORK));
-        copy.vmas.prepare(inherited().count())?;
-        for vma in inherited() {
-            let mut vma = vma.clone();
-            if let Backing::Device(pager) = &vma.backing {
-                vma.backing = Backing::Device(pager.inherit(&child.this)?);
-            }
-            copy.vmas.push(vma);
-        }
-        let private = inherited()
-            .filter(|vma| matches!(vma.backing, Backing::Anonymous | Backing::Private(_)))
-            .map(|vma| vma.range);
-        // Between two of them nothing is owned but what is left out.
-        let nothing_left_out = copy.vmas.iter().count() == vmas.iter().count();
-        let window = if nothing_left_out { MapSize::Size2M.shift() } else { 0 };
-        let (flush, complete) = tables.share(runs(private, window), &mut copy.tables);
-        let rest = flush.acknowledge(self.environment.shootdown);
-        debug_assert!(rest.is_none(), "sharing frees nothing");
-        drop(copy);
-        Ok(complete.then_some(child))
-    }
-
-    /// Clears all entries of the vmas that show the object `key` ([`crate::pager::Pager::key`]); the vmas stay. When it
-    /// returns no CPU uses one of them any more.
-    pub fn revoke(&self, key: u64) -> Revoked {
-        let mut revoked = Revoked::default();
-        let mut memory = self.memory.write();
-        let Memory { tables, vmas } = &mut *memory;
-        for vma in
-            vmas.iter().filter(|vma| matches!(&vma.backing, Backing::Device(pager) if pager.key() == key))
-        {
-            let (flush, cleared) = tables.revoke(vma.range, vma.granule);
-            let rest = flush.acknowledge(self.environment.shootdown);
-            debug_assert!(rest.is_none(), "what a device shows is nobody's to free");
-            revoked.mappings += 1;
-            revoked.entries[vma.granule as usize] += cleared;
-        }
-        revoked
     }
 
     /// What names the futex at `address`: an object and the offset in it. Private memory is named by space and
@@ -332,17 +199,8 @@ impl AddressSpace {
             other => other.clone(),
         };
         self.remove(&mut memory, range);
-        memory.vmas.insert(Vma {
-            range,
-            offset_bytes,
-            backing,
-            name,
-            granule,
-            prot,
-            max_prot,
-            sharing,
-            flags,
-        });
+        let vma = Vma { range, offset_bytes, backing, name, granule, prot, max_prot, sharing, flags };
+        memory.vmas.insert(vma);
         Ok(range.start())
     }
 
@@ -351,9 +209,7 @@ impl AddressSpace {
     pub fn munmap(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
         let range = pages(address, len_bytes)?.ok_or(Refusal::ZeroLength)?;
         let mut memory = self.memory.write();
-        memory.vmas.check_cuts(range, |_| true)?;
-        let added = memory.vmas.growth(range, 0);
-        memory.vmas.prepare(added)?;
+        memory.vmas.prepare_removal(range)?;
         self.remove(&mut memory, range);
         Ok(())
     }
@@ -369,20 +225,19 @@ impl AddressSpace {
         if let Some(vma) = vmas.overlapping(range).find(|vma| !vma.max_prot.contains(prot)) {
             return Err(Refusal::Protection { asked: prot, allowed: vma.max_prot });
         }
-        vmas.check_cuts(range, |vma| vma.prot != prot)?;
-        vmas.prepare(vmas.cuts(range, |vma| vma.prot != prot))?;
+        let differs = |vma: &Vma| vma.prot != prot;
+        vmas.prepare_update(range, differs)?;
         let owned = self.environment.leaf_flags(prot);
-        for vma in vmas.overlapping(range).filter(|vma| vma.prot != prot) {
+        for vma in vmas.overlapping(range).filter(|vma| differs(vma)) {
             let part = vma.range.intersection(range).expect("it overlaps");
             // What a file shows in place is the file itself: only a copy is ever writable.
             let borrowed = match vma.backing {
                 Backing::Device(_) | Backing::Shared(_) => owned,
                 _ => self.environment.read_only_flags(prot),
             };
-            let rest = tables.protect(part, owned, borrowed).acknowledge(self.environment.shootdown);
-            debug_assert!(rest.is_none(), "protecting frees nothing");
+            tables.protect(part, vma.granule, owned, borrowed).acknowledge(self.environment.shootdown);
         }
-        vmas.update(range, |vma| vma.prot != prot, |vma| vma.prot = prot);
+        vmas.update(range, differs, |vma| vma.prot = prot);
         Ok(())
     }
 
@@ -412,9 +267,7 @@ impl AddressSpace {
         let differs = |vma: &Vma| (vma.flags | set) - clear != vma.flags;
         let mut memory = self.memory.write();
         memory.vmas.check_mapped(range)?;
-        memory.vmas.check_cuts(range, differs)?;
-        let added = memory.vmas.cuts(range, differs);
-        memory.vmas.prepare(added)?;
+        memory.vmas.prepare_update(range, differs)?;
         memory.vmas.update(range, differs, |vma| vma.flags = (vma.flags | set) - clear);
         Ok(())
     }
@@ -480,8 +333,18 @@ impl AddressSpace {
     pub(crate) fn unmap(&self, tables: &mut PageTables, range: VirtRange, hole: VirtRange) {
         let mut rest = Some(range);
         while let Some(range) = rest {
-            rest = tables.unmap(range, hole).acknowledge(self.environment.shootdown);
+            let (flush, still_mapped) = tables.unmap(range, hole);
+            flush.acknowledge(self.environment.shootdown);
+            rest = still_mapped;
         }
+    }
+}
+
+/// What `munmap` calls misaligned is another matter for `mmap`: nothing is wrong with its own arguments.
+fn cuts_mapping(refusal: Refusal) -> Refusal {
+    match refusal {
+        Refusal::Misaligned { value, align, .. } => Refusal::CutsMapping { address: value, align },
+        other => other,
     }
 }
 

@@ -12,7 +12,6 @@ use crate::shared::SharedPages;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bitflags::bitflags;
-use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use x86_64::VirtAddr;
@@ -57,19 +56,8 @@ impl Backing {
     }
 }
 
-impl fmt::Debug for Backing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Backing::Anonymous => "Anonymous",
-            Backing::Private(_) => "Private",
-            Backing::Shared(_) => "Shared",
-            Backing::Device(_) => "Device",
-        })
-    }
-}
-
 /// One mapping.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Vma {
     /// Its addresses, in whole granules.
     pub range: VirtRange,
@@ -95,15 +83,6 @@ impl Vma {
     /// The object's byte that `address`, which is inside, shows.
     pub fn offset_of(&self, address: VirtAddr) -> u64 {
         self.offset_bytes + (address - self.range.start())
-    }
-
-    /// Would a cut at `address` go through one of its entries?
-    fn check_cut(&self, what: &'static str, address: VirtAddr) -> Result<(), Refusal> {
-        let inside = self.range.start() < address && address < self.range.end();
-        if inside && !self.granule.divides(address.as_u64()) {
-            return Err(Refusal::Misaligned { what, value: address.as_u64(), align: self.granule });
-        }
-        Ok(())
     }
 
     /// Keeps what is below `address`, which is inside, and returns the rest.
@@ -143,14 +122,9 @@ pub struct VmaSet {
 pub struct VmaHint(AtomicUsize);
 
 impl VmaSet {
-    /// No vma.
-    pub const fn new() -> VmaSet {
-        VmaSet { vmas: Vec::new() }
-    }
-
     /// The vma that holds `address`.
     pub fn find(&self, address: VirtAddr) -> Option<&Vma> {
-        self.find_index(address).map(|index| &self.vmas[index])
+        self.vmas.get(self.first_behind(address)).filter(|vma| vma.range.holds(address))
     }
 
     /// The same, faster when it is the vma that was found with this hint before.
@@ -164,14 +138,8 @@ impl VmaSet {
 
     #[cold]
     fn search(&self, address: VirtAddr, hint: &VmaHint) -> Option<&Vma> {
-        let index = self.find_index(address)?;
-        hint.0.store(index, Ordering::Relaxed);
-        Some(&self.vmas[index])
-    }
-
-    fn find_index(&self, address: VirtAddr) -> Option<usize> {
-        let index = self.first_behind(address);
-        self.vmas.get(index).filter(|vma| vma.range.holds(address)).map(|_| index)
+        hint.0.store(self.first_behind(address), Ordering::Relaxed);
+        self.find(address)
     }
 
     /// All of them, by address.
@@ -220,17 +188,23 @@ impl VmaSet {
     /// Refuses when a cut at either end of `range` would go through an entry of a vma that `changes`.
     pub fn check_cuts(&self, range: VirtRange, changes: impl Fn(&Vma) -> bool) -> Result<(), Refusal> {
         for vma in self.overlapping(range).filter(|vma| changes(vma)) {
-            vma.check_cut("address", range.start())?;
-            vma.check_cut("end", range.end())?;
+            for (what, cut) in [("address", range.start()), ("end", range.end())] {
+                let (inside, value) = (vma.range.start() < cut && cut < vma.range.end(), cut.as_u64());
+                if inside && !vma.granule.divides(value) {
+                    return Err(Refusal::Misaligned { what, value, align: vma.granule });
+                }
+            }
         }
         Ok(())
     }
 
     /// How many vmas that `differ` are cut in two by the ends of `range`, at most 2: what
     /// [`VmaSet::update`] adds.
-    pub fn cuts(&self, range: VirtRange, differs: impl Fn(&Vma) -> bool) -> usize {
-        let across = |at| self.at_or_above(at).is_some_and(|vma| vma.range.start() < at && differs(vma));
-        usize::from(across(range.start())) + usize::from(across(range.end()))
+    fn cuts(&self, range: VirtRange, differs: impl Fn(&Vma) -> bool) -> usize {
+        let touched = &self.vmas[self.indices(range)];
+        let below = touched.first().is_some_and(|vma| vma.range.start() < range.start() && differs(vma));
+        let above = touched.last().is_some_and(|vma| range.end() < vma.range.end() && differs(vma));
+        usize::from(below) + usize::from(above)
     }
 
     /// How many more vmas there are when `new` ones replace what is mapped in `range`; 0 when there are fewer.
@@ -245,6 +219,22 @@ impl VmaSet {
             return Err(Refusal::NoMemory);
         }
         self.vmas.try_reserve(added).map_err(|_| Refusal::NoMemory)
+    }
+
+    /// Checks and prepares [`VmaSet::update`].
+    pub fn prepare_update(
+        &mut self,
+        range: VirtRange,
+        differs: impl Fn(&Vma) -> bool,
+    ) -> Result<(), Refusal> {
+        self.check_cuts(range, &differs)?;
+        self.prepare(self.cuts(range, differs))
+    }
+
+    /// Checks and prepares [`VmaSet::remove`].
+    pub fn prepare_removal(&mut self, range: VirtRange) -> Result<(), Refusal> {
+        self.check_cuts(range, |_| true)?;
+        self.prepare(self.growth(range, 0))
     }
 
     /// Adds a vma where nothing is mapped, and joins it with its neighbours where they are alike.

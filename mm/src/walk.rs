@@ -7,6 +7,12 @@ use x86_64::{PhysAddr, VirtAddr};
 /// Bits of an entry that hold an address (Intel SDM volume 3, 4.5.4; bits 52 and up are flags).
 pub(crate) const ADDRESS_BITS: u64 = 0x000f_ffff_ffff_f000;
 
+/// What an entry leads to: a table or a frame.
+#[inline]
+pub(crate) const fn address_of(entry: u64) -> PhysAddr {
+    PhysAddr::new_truncate(entry & ADDRESS_BITS)
+}
+
 /// One step of a walk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WalkStep {

@@ -10,6 +10,7 @@ use crate::lock;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// The state of the wait.
+#[derive(Default)]
 pub(super) struct Returns {
     /// Promises that are open.
     open: AtomicU64,
@@ -26,16 +27,6 @@ pub(super) struct Returns {
 pub struct Moment(u64);
 
 impl Returns {
-    pub(super) const fn new() -> Returns {
-        Returns {
-            open: AtomicU64::new(0),
-            kept: AtomicU64::new(0),
-            waiters: AtomicU64::new(0),
-            #[cfg(feature = "checks")]
-            countdown: AtomicU64::new(0),
-        }
-    }
-
     /// Has the allocation come that `fail_nth` chose?
     #[inline]
     pub(super) fn inject_failure(&self) -> bool {

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use x86_64::structures::paging::PageTableFlags;
 
 const P: u64 = PAGE_SIZE;
 /// Where tests with many fixed mappings put them.

@@ -1,6 +1,9 @@
 use super::*;
 use crate::fake::{CountedShootdowns, frames};
 use crate::range::{PAGE_SIZE, USER_END};
+use crate::reserve::MAX_MISSING;
+use crate::shootdown::Shootdown;
+use crate::walk::entry_shift;
 use std::boxed::Box;
 use std::vec::Vec;
 
@@ -19,9 +22,34 @@ fn install(
     size: MapSize,
     flags: PageTableFlags,
 ) -> Installed {
-    let mut reserve = Reserve::new(tables.frames());
-    assert!(reserve.fill(MAX_MISSING));
+    let mut reserve = Reserve::new(tables.frames);
+    assert_eq!(reserve.fill(MAX_MISSING), Ok(()));
     tables.install(address, PhysAddr::new(phys), size, flags, &mut reserve)
+}
+
+/// Calls `visit` with the address and the content of every present leaf in `range`.
+pub(crate) fn for_each_leaf(tables: &PageTables, range: VirtRange, visit: &mut dyn FnMut(VirtAddr, Leaf)) {
+    let (mut address, end) = range.bounds();
+    while address < end {
+        let walk = tables.walk(VirtAddr::new(address));
+        let level = walk.steps.iter().flatten().last().expect("the root table is there").level;
+        if let Some(leaf) = walk.leaf {
+            visit(VirtAddr::new(address), leaf);
+        }
+        address = (address | ((1 << entry_shift(level.into())) - 1)) + 1;
+    }
+}
+
+/// One round of an unmap; the rest.
+fn unmap(
+    tables: &mut PageTables,
+    range: VirtRange,
+    hole: VirtRange,
+    shootdown: &dyn Shootdown,
+) -> Option<VirtRange> {
+    let (flush, rest) = tables.unmap(range, hole);
+    flush.acknowledge(shootdown);
+    rest
 }
 
 fn range(start: VirtAddr, len_bytes: u64) -> VirtRange {
@@ -54,7 +82,7 @@ fn install_without_a_reserve_names_the_missing_tables_and_changes_nothing() {
     let free = frames.free_frames();
     for (size, missing) in MapSize::ALL.into_iter().zip([3, 2, 1]) {
         let mut reserve = Reserve::new(frames);
-        assert!(reserve.fill(missing - 1));
+        assert_eq!(reserve.fill(missing - 1), Ok(()));
         let result = tables.install(AT, PhysAddr::new(1 << 40), size, USER, &mut reserve);
         assert_eq!(result, Installed::NeedsTables(missing as u8));
     }
@@ -102,7 +130,7 @@ fn an_emptied_table_does_not_block_a_huge_leaf() {
     let mut address = AT;
     for size in [MapSize::Size4K, MapSize::Size2M, MapSize::Size1G] {
         assert_eq!(install(&tables, address, 1 << 40, size, USER), Installed::New);
-        let rest = tables.unmap(range(address, size.bytes()), everything()).acknowledge(&shootdowns);
+        let rest = unmap(&mut tables, range(address, size.bytes()), everything(), &shootdowns);
         assert_eq!(rest, None);
         assert_eq!(frames.free_frames(), free, "every table was freed");
         address = address.align_down(size.bytes() << 9);
@@ -117,7 +145,7 @@ fn a_table_that_a_neighbour_needs_stays() {
     assert_eq!(install(&tables, AT + PAGE_SIZE, 0x2000, MapSize::Size4K, USER), Installed::New);
     let free = frames.free_frames();
     let hole = VirtRange::from_bounds(0, AT.as_u64() + PAGE_SIZE).expect("not empty");
-    let rest = tables.unmap(range(AT, PAGE_SIZE), hole).acknowledge(&CountedShootdowns::default());
+    let rest = unmap(&mut tables, range(AT, PAGE_SIZE), hole, &CountedShootdowns::default());
     assert_eq!(rest, None);
     assert_eq!(tables.leaf(AT), None);
     assert!(tables.leaf(AT + PAGE_SIZE).is_some());
@@ -139,7 +167,7 @@ fn owned_frames_are_held_until_the_shootdown_is_acknowledged() {
     assert_eq!(install(&tables, AT, page.address().as_u64(), MapSize::Size4K, USER | OWNED), Installed::New);
     assert_eq!(frames.free_frames(), before - 4);
     let watch = Watch(frames, AtomicU64::new(0));
-    assert_eq!(tables.unmap(range(AT, PAGE_SIZE), everything()).acknowledge(&watch), None);
+    assert_eq!(unmap(&mut tables, range(AT, PAGE_SIZE), everything(), &watch), None);
     assert_eq!(watch.1.load(Ordering::Relaxed), before - 4);
     assert_eq!(frames.free_frames(), before);
 }
@@ -157,7 +185,7 @@ fn a_long_unmap_takes_several_rounds_and_frees_everything() {
     let shootdowns = CountedShootdowns::default();
     let mut rest = Some(range(AT, 900 * PAGE_SIZE));
     while let Some(range) = rest {
-        rest = tables.unmap(range, everything()).acknowledge(&shootdowns);
+        rest = unmap(&mut tables, range, everything(), &shootdowns);
     }
     assert_eq!(frames.free_frames(), before);
     assert_eq!(shootdowns.0.load(Ordering::Relaxed), 5);
@@ -167,7 +195,7 @@ fn a_long_unmap_takes_several_rounds_and_frees_everything() {
 fn unmapping_nothing_shoots_nothing_down() {
     let (mut tables, _) = tables();
     let shootdowns = CountedShootdowns::default();
-    assert_eq!(tables.unmap(everything(), everything()).acknowledge(&shootdowns), None);
+    assert_eq!(unmap(&mut tables, everything(), everything(), &shootdowns), None);
     assert_eq!(shootdowns.0.load(Ordering::Relaxed), 0);
 }
 
@@ -180,13 +208,13 @@ fn protect_none_parks_owned_pages_and_drops_the_others() {
     assert_eq!(install(&tables, AT + PAGE_SIZE, 1 << 40, MapSize::Size4K, USER), Installed::New);
     let (both, none) = (range(AT, 2 * PAGE_SIZE), PageTableFlags::empty());
     let shootdowns = CountedShootdowns::default();
-    assert_eq!(tables.protect(both, none, none).acknowledge(&shootdowns), None);
+    tables.protect(both, MapSize::Size4K, none, none).acknowledge(&shootdowns);
     assert_eq!((tables.leaf(AT), tables.leaf(AT + PAGE_SIZE)), (None, None));
-    assert_eq!(tables.protect(both, USER, USER).acknowledge(&shootdowns), None);
+    tables.protect(both, MapSize::Size4K, USER, USER).acknowledge(&shootdowns);
     let leaf = tables.leaf(AT).expect("it was parked");
     assert_eq!((leaf.phys, leaf.flags), (page, USER | OWNED));
     assert_eq!(tables.leaf(AT + PAGE_SIZE), None);
-    assert_eq!(tables.protect(both, none, none).acknowledge(&shootdowns), None);
+    tables.protect(both, MapSize::Size4K, none, none).acknowledge(&shootdowns);
     assert_eq!(shootdowns.0.load(Ordering::Relaxed), 2, "what is not present needs no shootdown");
     drop(tables);
     assert_eq!(frames.free_frames(), before + 1, "root and parked page came back");
@@ -222,11 +250,11 @@ fn a_table_where_a_leaf_should_go_is_our_own_bug() {
 fn a_table_that_lost_its_race_stays_in_the_reserve() {
     let (_tables, frames) = tables();
     let mut reserve = Reserve::new(frames);
-    assert!(reserve.fill(2));
+    assert_eq!(reserve.fill(2), Ok(()));
     let winner = 0x5000 | TABLE;
     let entry = AtomicU64::new(winner);
     assert_eq!(add_table(&entry, 2, &mut reserve), Some(winner));
-    assert_eq!((entry.into_inner(), reserve.count()), (winner, 2));
+    assert_eq!((entry.into_inner(), reserve.held.len()), (winner, 2));
 }
 
 #[test]
@@ -248,7 +276,7 @@ fn racing_installs_end_in_one_tree_and_lose_no_frame() {
     });
     assert_eq!(new.load(Ordering::Relaxed), 512);
     let mut leaves = 0;
-    tables.for_each_leaf(everything(), &mut |_, leaf| {
+    for_each_leaf(&tables, everything(), &mut |_, leaf| {
         assert_eq!(leaf.phys.as_u64(), leaves << 12);
         leaves += 1;
     });

@@ -23,7 +23,7 @@ fn vma(start: u64, end: u64, backing: Backing) -> Vma {
 }
 
 fn anonymous(ranges: &[(u64, u64)]) -> VmaSet {
-    let mut set = VmaSet::new();
+    let mut set = VmaSet::default();
     ranges.iter().for_each(|&(start, end)| set.insert(vma(start, end, Backing::Anonymous)));
     set
 }
@@ -48,7 +48,7 @@ fn alike_anonymous_neighbours_are_joined_and_others_are_not() {
 
 #[test]
 fn removing_the_middle_cuts_and_moves_the_offset() {
-    let mut set = VmaSet::new();
+    let mut set = VmaSet::default();
     let device = FakeDevice::new(MapSize::Size4K);
     set.insert(Vma { offset_bytes: 0x8000, ..vma(10, 20, Backing::Device(device)) });
     set.remove(range(12, 15));
@@ -122,7 +122,7 @@ fn a_run_of_vmas_that_become_alike_is_joined_at_once() {
     set.update(range(1, 60_001), |vma| vma.prot != RW, |vma| vma.prot = RW);
     assert_eq!(pages(&set), [(1, 60_001)]);
     set.update(range(1, 60_001), |_| false, |_| ());
-    VmaSet::new().update(range(1, 2), |_| true, |_| ());
+    VmaSet::default().update(range(1, 2), |_| true, |_| ());
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn gaps_are_searched_from_the_top_and_aligned() {
 
 #[test]
 fn the_guard_below_a_stack_stays_free() {
-    let mut set = VmaSet::new();
+    let mut set = VmaSet::default();
     set.insert(Vma { flags: VmaFlags::GROWS_DOWN, ..vma(0x2000, 0x2010, Backing::Anonymous) });
     let found = set.find_gap(0, 0x2010 * PAGE_SIZE, PAGE_SIZE, MapSize::Size4K).expect("there is room");
     assert_eq!(found, range(0x1eff, 0x1f00));
@@ -184,7 +184,7 @@ fn the_guard_below_a_stack_stays_free() {
 
 #[test]
 fn a_cut_through_an_entry_is_refused_by_name_and_value() {
-    let mut set = VmaSet::new();
+    let mut set = VmaSet::default();
     set.insert(vma(0x200, 0x600, Backing::Device(FakeDevice::new(MapSize::Size2M))));
     assert_eq!(set.check_cuts(range(0x400, 0x600), |_| true), Ok(()));
     assert_eq!(set.check_cuts(range(0x100, 0x700), |_| true), Ok(()));

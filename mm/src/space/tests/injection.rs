@@ -60,9 +60,9 @@ fn every_allocation_of_a_fault_may_fail() {
         let request = MapRequest { backing, sharing: Sharing::Shared, ..anonymous(P) };
         space.mmap(&at(Placement::Fixed(BASE), request)).map(drop).expect("room");
     };
-    // The object's page twice over, because its tables are missing at first; and the space's own tables.
+    // The object's page and its tables, and the space's own tables.
     let failures = fail_each(&machine, &map, &|space| served(space.fault(virt(BASE), Access::Write)));
-    assert_eq!(failures, 8);
+    assert_eq!(failures, 7);
 }
 
 #[test]

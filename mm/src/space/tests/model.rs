@@ -314,7 +314,7 @@ impl Model {
 
         let window = VirtRange::new(BASE, UNITS as u64 * self.bytes).expect("a user range");
         let mut leaves = 0;
-        space.memory.read().tables.for_each_leaf(window, &mut |address, leaf| {
+        crate::tables::tests::for_each_leaf(&space.memory.read().tables, window, &mut |address, leaf| {
             let at = ((address.as_u64() - BASE) / self.bytes) as usize;
             let unit = self.units[at].expect("a leaf only where something is mapped");
             assert!(unit.touched && leaf.size == self.size(unit.kind));

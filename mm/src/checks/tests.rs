@@ -51,7 +51,7 @@ fn a_space_lock_under_a_spin_lock_is_named() {
 }
 
 #[test]
-#[should_panic(expected = "has the epoch pinned since mm/src/checks/on/tests.rs")]
+#[should_panic(expected = "has the epoch pinned since mm/src/checks/tests.rs")]
 fn a_sleep_while_pinned_is_named() {
     become_cpu();
     pinned();
