@@ -13,7 +13,7 @@
 //!    come after that and refuse before; they end direct access, too, and give ranges back.
 
 use crate::device::{DaxDevice, DaxOperations, Unsupported};
-use crate::devices::Lease;
+use crate::devices::Minor;
 use crate::error::DaxError;
 use crate::lifetime::{Epoch, Generation, Lifetime, LifetimeError};
 use crate::mappings::{InUse, Mappings, TakenMappings};
@@ -65,8 +65,8 @@ impl DaxOperations for DeviceDax {
     }
 
     fn detach(&self, epoch: &dyn Epoch) {
-        // Somebody else's kill is waited for as well as our own.
-        while let Err(LifetimeError::Dying) = self.service.kill(epoch) {
+        // Somebody else's kill is waited for as well as our own, and so is memory: the object is dead already.
+        while let Err(LifetimeError::Dying | LifetimeError::NoMemory) = self.service.kill(epoch) {
             epoch.relax();
         }
     }
@@ -75,14 +75,14 @@ impl DaxOperations for DeviceDax {
 impl DevDax {
     /// Dead, with nothing mapped.
     pub(crate) fn over(
-        lease: Lease,
+        minor: Arc<Minor>,
         region: Arc<DaxRegion>,
         id: u32,
         ranges: DevRanges,
         align: MapSize,
     ) -> DevDax {
         let (service, mappings) = (Lifetime::new(), Mappings::new());
-        DaxDevice::new(lease, DeviceDax { service, region, ranges, mappings, id, align })
+        DaxDevice::new(minor, DeviceDax { service, region, ranges, mappings, id, align })
     }
 
     /// The name, such as `dax0.0`.
@@ -176,12 +176,13 @@ impl DevDax {
                 Err(why) => Err(why),
             }
         })?;
-        let generation = generation.map_err(|why| self.refuse(why))?;
         if dirty.is_some() {
             // Who waived the scrub has the bytes as they are: they are not to be zeroed at a later enable.
-            device.ranges.iter().for_each(|range| device.region.set_clean(range.phys));
+            let mut space = device.region.space();
+            device.ranges.iter().for_each(|range| space.dirty.remove(range.phys));
         }
-        device.region.note_enabled(device.id);
+        // It is no seed any more.
+        device.region.space().seed.take_if(|seed| *seed == device.id);
         Ok(generation)
     }
 
@@ -213,24 +214,14 @@ impl DevDax {
 
     /// The first of its bytes that an earlier owner may have written in this boot.
     pub fn unscrubbed(&self) -> Option<PhysRange> {
-        self.region().first_dirty(self.dev_ranges())
+        self.region().space().first_dirty(self.dev_ranges())
     }
 
     /// Begins to zero what is dirty: until the answer is dropped nobody else gets the device's memory. Fails
     /// (`Lifetime`) unless the device is disabled, or with `NoMemory`.
     pub fn begin_scrub(&self) -> Result<Scrubbing<'_>, DaxError> {
-        let mut refused = None;
-        let begins = self.mappings().begin_work(|| {
-            refused = self.service().check_dead().err();
-            refused.is_none()
-        })?;
-        match refused {
-            Some(why) => Err(self.refuse(why)),
-            None => {
-                debug_assert!(begins);
-                Ok(Scrubbing { device: self })
-            }
-        }
+        let is_dead = || self.service().check_dead().map_err(|why| self.refuse(why));
+        self.mappings().begin_work(is_dead).map(|()| Scrubbing { device: self })
     }
 
     /// Ends a disabled device that nobody uses for good, and decides who of two that try does so. Then direct
@@ -239,8 +230,10 @@ impl DevDax {
         if self.epoch().is_pinned() {
             return Err(self.refuse(LifetimeError::PinHeld));
         }
-        self.while_unused(|| self.service().retire())?.map_err(|why| self.refuse(why))?;
-        // From here on only another's kill can be in the way, and only for its own grace period.
+        self.lifetime().check_room().map_err(|why| self.refuse(why))?;
+        self.while_unused(|| self.service().retire())?;
+        // From here on only another's kill can be in the way, for its own grace period, and who took the memory that
+        // was there a moment ago.
         while let Err(why) = self.lifetime().retire() {
             if why != LifetimeError::Alive || self.shut_down().is_err() {
                 self.epoch().relax();
@@ -249,19 +242,18 @@ impl DevDax {
         Ok(())
     }
 
-    fn while_unused<R>(&self, change: impl FnOnce() -> R) -> Result<R, DaxError> {
+    fn while_unused<R>(&self, change: impl FnOnce() -> Result<R, LifetimeError>) -> Result<R, DaxError> {
         let name = self.name();
         // Alive comes first in what is said: what is mapped is mapped because of that.
-        if self.is_alive() {
-            return Err(match self.mapping_count() {
-                0 => self.refuse(LifetimeError::Alive),
-                mappings => DaxError::Mapped { name, mappings },
-            });
+        match self.mapping_count() {
+            0 if self.is_alive() => Err(self.refuse(LifetimeError::Alive)),
+            mappings @ 1.. => Err(DaxError::Mapped { name, mappings }),
+            _ => match self.mappings().while_unused(change) {
+                Ok(changed) => changed.map_err(|why| self.refuse(why)),
+                Err(InUse::Mapped(mappings)) => Err(DaxError::Mapped { name, mappings }),
+                Err(InUse::AtWork) => Err(DaxError::AtWork { name }),
+            },
         }
-        self.mappings().while_unused(change).map_err(|why| match why {
-            InUse::Mapped(mappings) => DaxError::Mapped { name, mappings },
-            InUse::AtWork => DaxError::AtWork { name },
-        })
     }
 }
 
@@ -279,7 +271,7 @@ impl Scrubbing<'_> {
 
     /// The range was zeroed: nobody asks for that again.
     pub fn scrubbed(&self, range: PhysRange) {
-        self.device.region().set_clean(range);
+        self.device.region().space().dirty.remove(range);
     }
 }
 

@@ -10,10 +10,11 @@
 //! Two lives: the object's, which direct access needs, and the service's, which descriptors and mappings
 //! need. The service may end alone; the end of the object ends the service first.
 
-use crate::devices::Lease;
+use crate::devices::Minor;
 use crate::error::DaxError;
 use crate::lifetime::{Epoch, Lifetime, LifetimeError};
 use crate::name::DaxName;
+use alloc::sync::Arc;
 use core::fmt;
 use crossbeam_epoch::Guard;
 use mm::checks;
@@ -26,27 +27,22 @@ pub trait DaxOperations: Send + Sync {
 
     /// The longest contiguous run of at most `pages` pages from page `page` on, `None` past the device's end.
     /// Called inside a pinned section: must be short, and neither wait nor allocate.
-    fn direct_access(&self, page: u64, pages: u64) -> Result<Option<PhysRange>, Unsupported> {
-        let _ = (page, pages);
+    fn direct_access(&self, _page: u64, _pages: u64) -> Result<Option<PhysRange>, Unsupported> {
         Err(Unsupported)
     }
 
     /// Zeroes the page at `page`, where `page_range` says that it lies. Called inside a pinned section, too.
-    fn zero_page(&self, page_range: PhysRange) -> Result<(), Unsupported> {
-        let _ = page_range;
+    fn zero_page(&self, _page_range: PhysRange) -> Result<(), Unsupported> {
         Err(Unsupported)
     }
 
     /// Makes stores to `[offset_bytes, offset_bytes + len_bytes)` durable; bytes past the end are ignored.
-    fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Unsupported> {
-        let _ = (offset_bytes, len_bytes);
+    fn flush(&self, _offset_bytes: u64, _len_bytes: u64) -> Result<(), Unsupported> {
         Err(Unsupported)
     }
 
     /// Ends the service above, because the object ends: waits like [`DaxDevice::shut_down`].
-    fn detach(&self, epoch: &dyn Epoch) {
-        let _ = epoch;
-    }
+    fn detach(&self, _epoch: &dyn Epoch) {}
 }
 
 /// The provider has no such operation (EOPNOTSUPP).
@@ -55,15 +51,15 @@ pub struct Unsupported;
 
 /// A dax device, without any service above it.
 pub struct DaxDevice<O: DaxOperations + ?Sized = dyn DaxOperations> {
-    lease: Lease,
+    minor: Arc<Minor>,
     lifetime: Lifetime,
     operations: O,
 }
 
 impl<O: DaxOperations> DaxDevice<O> {
     /// A new device, dead.
-    pub(crate) fn new(lease: Lease, operations: O) -> DaxDevice<O> {
-        DaxDevice { lease, lifetime: Lifetime::new(), operations }
+    pub(crate) fn new(minor: Arc<Minor>, operations: O) -> DaxDevice<O> {
+        DaxDevice { minor, lifetime: Lifetime::new(), operations }
     }
 }
 
@@ -75,7 +71,7 @@ impl<O: DaxOperations + ?Sized> DaxDevice<O> {
 
     /// The minor number; nobody else gets it before the last user of this object is gone.
     pub fn number(&self) -> u32 {
-        self.lease.number()
+        self.minor.number
     }
 
     /// Whether direct access works. The lives of descriptors and mappings are those of the service.
@@ -88,13 +84,13 @@ impl<O: DaxOperations + ?Sized> DaxDevice<O> {
         &self.operations
     }
 
-    pub(crate) fn lease(&self) -> &Lease {
-        &self.lease
+    pub(crate) fn minor(&self) -> &Arc<Minor> {
+        &self.minor
     }
 
     /// How sections on this device are pinned.
     pub fn epoch(&self) -> &'static dyn Epoch {
-        self.lease.system().epoch
+        self.minor.system.epoch
     }
 
     /// Ends the object: direct access, then the service above it. When this returns, nobody uses the device's
@@ -104,7 +100,7 @@ impl<O: DaxOperations + ?Sized> DaxDevice<O> {
     pub fn shut_down(&self) -> Result<u32, DaxError> {
         let turns = self.lifetime.kill(self.epoch()).map_err(|why| self.refuse(why))?;
         self.operations.detach(self.epoch());
-        if let Some(holder) = self.lease.system().take_holder(self.number()) {
+        if let Some(holder) = self.end_hold(|_| true) {
             holder.removed();
         }
         Ok(turns)
@@ -157,7 +153,7 @@ impl<O: DaxOperations + ?Sized> DaxDevice<O> {
         DaxError::Lifetime { name: self.host_name(), why }
     }
 
-    fn check_alive(&self) -> Result<(), DaxError> {
+    pub(crate) fn check_alive(&self) -> Result<(), DaxError> {
         self.lifetime.generation().map(|_| ()).ok_or_else(|| self.refuse(LifetimeError::Dead))
     }
 
@@ -171,7 +167,12 @@ impl<O: DaxOperations + ?Sized> Drop for DaxDevice<O> {
     /// has given its memory to another, or will: a mistake of this kernel that must not go unseen.
     fn drop(&mut self) {
         if self.lifetime.generation().is_some() {
-            diagnose(self.host_name());
+            let breach =
+                format_args!("{} was freed while it was alive: shut it down first", self.host_name());
+            #[cfg(feature = "checks")]
+            panic!("{breach}");
+            #[cfg(not(feature = "checks"))]
+            log::error!("{breach}");
         }
     }
 }
@@ -196,16 +197,6 @@ impl Drop for Section {
     fn drop(&mut self) {
         checks::unpinned();
     }
-}
-
-#[cfg(feature = "checks")]
-fn diagnose(name: DaxName) {
-    panic!("{name} was freed while it was alive: shut it down first");
-}
-
-#[cfg(not(feature = "checks"))]
-fn diagnose(name: DaxName) {
-    log::error!("{name} was freed while it was alive: shut it down first");
 }
 
 impl<O: DaxOperations + ?Sized> fmt::Debug for DaxDevice<O> {

@@ -8,7 +8,7 @@ use crate::holder::DaxHolder;
 use crate::ids::IdSet;
 use crate::lifetime::Epoch;
 use crate::memory;
-use crate::table::{Place, Table};
+use crate::table::Table;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -17,144 +17,56 @@ use mm::lock::{Rank, SpinLock};
 /// What all dax devices of a system share.
 pub(crate) struct System {
     pub epoch: &'static dyn Epoch,
-    minors: SpinLock<Minors>,
+    minors: SpinLock<IdSet>,
     /// By number of the device; few devices are held.
-    holders: SpinLock<BTreeMap<u32, Arc<dyn DaxHolder>>>,
+    pub holders: SpinLock<BTreeMap<u32, Arc<dyn DaxHolder>>>,
 }
 
-struct Minors {
-    ids: IdSet,
-    /// Leases of one number beyond the first: the old objects of a device that was resized while somebody had
-    /// it open. Apart, to cost nothing where there is none.
-    shared: BTreeMap<u32, u32>,
+/// A device number, in use until the last object that has it drops: the old objects of a device that was resized
+/// while somebody had it open share it with the present one.
+pub(crate) struct Minor {
+    pub system: Arc<System>,
+    pub number: u32,
 }
 
-/// A device number, in use until its last lease drops.
-pub(crate) struct Lease {
-    system: Arc<System>,
-    number: u32,
-}
-
-impl System {
-    fn lease(self: &Arc<Self>) -> Result<Lease, DaxError> {
-        let number = self.minors.lock().ids.allocate()?;
-        Ok(Lease { system: self.clone(), number })
-    }
-
-    /// Who holds the device of this number.
-    pub fn holder(&self, number: u32) -> Option<Arc<dyn DaxHolder>> {
-        self.holders.lock().get(&number).cloned()
-    }
-
-    /// Sets the holder of a device and answers `true`, or `false` when it is not alive. Fails with the name of
-    /// the one that holds it.
-    pub fn set_holder(
-        &self,
-        number: u32,
-        holder: &Arc<dyn DaxHolder>,
-        is_alive: impl FnOnce() -> bool,
-    ) -> Result<bool, &'static str> {
-        let mut holders = self.holders.lock();
-        if let Some(present) = holders.get(&number) {
-            return Err(present.name());
-        }
-        let lives = is_alive();
-        if lives {
-            holders.insert(number, holder.clone());
-        }
-        Ok(lives)
-    }
-
-    /// Ends the hold on a device, whoever has it.
-    pub fn take_holder(&self, number: u32) -> Option<Arc<dyn DaxHolder>> {
-        let mut holders = self.holders.lock();
-        let holder = holders.remove(&number);
-        if holders.is_empty() {
-            *holders = BTreeMap::new();
-        }
-        holder
-    }
-
-    /// Ends the hold on a device, if `holder` is the one that has it.
-    pub fn release_holder(&self, number: u32, holder: &Arc<dyn DaxHolder>) {
-        let mut holders = self.holders.lock();
-        if holders.get(&number).is_some_and(|present| Arc::ptr_eq(present, holder)) {
-            holders.remove(&number);
-        }
-    }
-}
-
-impl Lease {
-    /// The number.
-    pub const fn number(&self) -> u32 {
-        self.number
-    }
-
-    pub fn system(&self) -> &Arc<System> {
-        &self.system
-    }
-
-    /// Another lease of the same number.
-    pub fn share(&self) -> Lease {
-        *self.system.minors.lock().shared.entry(self.number).or_default() += 1;
-        Lease { system: self.system.clone(), number: self.number }
-    }
-}
-
-impl Drop for Lease {
+impl Drop for Minor {
     fn drop(&mut self) {
-        let mut minors = self.system.minors.lock();
-        match minors.shared.get_mut(&self.number) {
-            None => {
-                minors.ids.release(self.number);
-            }
-            Some(more @ 2..) => *more -= 1,
-            Some(_) => {
-                minors.shared.remove(&self.number);
-                if minors.shared.is_empty() {
-                    minors.shared = BTreeMap::new();
-                }
-            }
-        }
+        self.system.minors.lock().release(self.number);
     }
 }
 
 /// The generic dax devices of a system.
 pub struct DaxDevices {
     system: Arc<System>,
-    by_number: NumberTable,
-    /// Numbers of the devices that [`DaxDevices::register`] listed.
-    registered: SpinLock<Vec<u32>>,
+    by_number: Table<Arc<DaxDevice>, 1024, 1024>,
+    /// The devices that [`DaxDevices::register`] listed.
+    registered: SpinLock<Vec<Arc<DaxDevice>>>,
 }
-
-type NumberTable = Table<Arc<DaxDevice>, 1024, 1024>;
 
 impl DaxDevices {
     pub(crate) fn new(epoch: &'static dyn Epoch, minors: u32) -> DaxDevices {
-        let minors = SpinLock::new(Rank::Minors, Minors { ids: IdSet::new(minors), shared: BTreeMap::new() });
-        let system =
-            Arc::new(System { epoch, minors, holders: SpinLock::new(Rank::DeviceMappings, BTreeMap::new()) });
-        DaxDevices { system, by_number: Table::new(), registered: SpinLock::new(Rank::Registry, Vec::new()) }
+        let minors = SpinLock::new(Rank::Minors, IdSet::new(minors));
+        let holders = SpinLock::new(Rank::DeviceMappings, BTreeMap::new());
+        let registered = SpinLock::new(Rank::Registry, Vec::new());
+        let system = Arc::new(System { epoch, minors, holders });
+        DaxDevices { system, by_number: Table::new(), registered }
     }
 
     /// Lists a device that has no service above it, alive. Fails when its host name is taken, or when numbers or
     /// memory are out.
     pub fn register<O: DaxOperations + 'static>(&self, operations: O) -> Result<Arc<DaxDevice<O>>, DaxError> {
         let name = operations.name();
-        let (lease, place) = self.reserve()?;
+        let minor = self.minor()?;
         memory::room_for::<DaxDevice<O>>()?;
+        let device = Arc::new(DaxDevice::new(minor, operations));
         let mut registered = self.registered.lock();
-        if registered
-            .iter()
-            .any(|&number| self.by_number(number).is_some_and(|other| other.host_name() == name))
-        {
+        if registered.iter().any(|other| other.host_name() == name) {
             return Err(DaxError::NameExists { name });
         }
         memory::reserve(&mut registered, 1)?;
-        let device = Arc::new(DaxDevice::new(lease, operations));
+        self.insert(device.clone())?;
         device.lifetime().enable().map_err(|why| device.refuse(why))?;
-        registered.push(device.number());
-        place.fill(device.clone());
+        registered.push(device.clone());
         Ok(device)
     }
 
@@ -162,12 +74,12 @@ impl DaxDevices {
     /// is alive, or when it is not listed.
     pub fn unregister(&self, device: &DaxDevice) -> Result<(), DaxError> {
         let mut registered = self.registered.lock();
-        let listed = registered.iter().position(|&number| number == device.number());
+        let listed = registered.iter().position(|listed| listed.number() == device.number());
         let listed = listed.ok_or(DaxError::NoSuchDevice { name: device.host_name() })?;
         device.lifetime().retire().map_err(|why| device.refuse(why))?;
-        registered.swap_remove(listed);
+        let off_the_list = registered.swap_remove(listed);
         drop(registered);
-        drop(self.remove(device.number()));
+        drop((off_the_list, self.remove(device.number())));
         Ok(())
     }
 
@@ -178,16 +90,19 @@ impl DaxDevices {
 
     /// The registered device of this host name, such as `ram0`; those of regions are the registry's to find.
     pub fn by_host_name(&self, name: &str) -> Option<Arc<DaxDevice>> {
-        let registered = self.registered.lock();
-        let mut devices = registered.iter().filter_map(|&number| self.by_number(number));
-        devices.find(|device| device.host_name().is(name))
+        self.registered.lock().iter().find(|device| device.host_name().is(name)).cloned()
     }
 
-    /// A number, and the place in the table for its device.
-    pub(crate) fn reserve(&self) -> Result<(Lease, Place<'_, Arc<DaxDevice>, 1024, 1024>), DaxError> {
-        let lease = self.system.lease()?;
-        let place = self.by_number.reserve(lease.number())?;
-        Ok((lease, place))
+    /// The lowest free number. Fails with `NoNumber` or `NoMemory`.
+    pub(crate) fn minor(&self) -> Result<Arc<Minor>, DaxError> {
+        memory::room_for::<Minor>()?;
+        let number = self.system.minors.lock().allocate()?;
+        Ok(Arc::new(Minor { system: self.system.clone(), number }))
+    }
+
+    /// Lists a device by its number. Fails with `NoMemory`.
+    pub(crate) fn insert(&self, device: Arc<DaxDevice>) -> Result<(), DaxError> {
+        self.by_number.insert(device.number(), device)
     }
 
     pub(crate) fn replace(&self, device: Arc<DaxDevice>) -> Option<Arc<DaxDevice>> {

@@ -1,8 +1,8 @@
 //! Who uses a generic dax device for good, such as a mounted file system: one holder a device.
 
-use crate::device::DaxDevice;
+use crate::device::{DaxDevice, DaxOperations};
 use crate::error::DaxError;
-use crate::lifetime::LifetimeError;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
 /// Holds a device, and wants to know what becomes of it.
@@ -34,27 +34,44 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.device.lease().system().release_holder(self.device.number(), &self.holder);
+        self.device.end_hold(|present| Arc::ptr_eq(present, &self.holder));
+    }
+}
+
+impl<O: DaxOperations + ?Sized> DaxDevice<O> {
+    /// Ends the hold of the holder, if there is one and `is_it`. Returns it.
+    pub(crate) fn end_hold(
+        &self,
+        is_it: impl FnOnce(&Arc<dyn DaxHolder>) -> bool,
+    ) -> Option<Arc<dyn DaxHolder>> {
+        let mut holders = self.minor().system.holders.lock();
+        holders.get(&self.number()).filter(|present| is_it(present))?;
+        let holder = holders.remove(&self.number());
+        // An empty map keeps a node: give it back.
+        if holders.is_empty() {
+            *holders = BTreeMap::new();
+        }
+        holder
     }
 }
 
 impl DaxDevice {
     /// Makes `holder` the one that holds the device. Fails with `Held`, or (dead) with `Lifetime`.
     pub fn hold(self: &Arc<Self>, holder: Arc<dyn DaxHolder>) -> Result<Hold, DaxError> {
-        let system = self.lease().system();
-        // Alive is looked at under the lock of the holders, which the end of the object takes after the
-        // device died: either we see that, or it sees us.
-        let is_alive = || self.lifetime().generation().is_some();
-        match system.set_holder(self.number(), &holder, is_alive) {
-            Ok(true) => Ok(Hold { device: self.clone(), holder }),
-            Ok(false) => Err(self.refuse(LifetimeError::Dead)),
-            Err(holder) => Err(DaxError::Held { name: self.host_name(), holder }),
+        let mut holders = self.minor().system.holders.lock();
+        if let Some(present) = holders.get(&self.number()) {
+            return Err(DaxError::Held { name: self.host_name(), holder: present.name() });
         }
+        // Looked at under the lock of the holders, which the end of the object takes after the device died: either
+        // we see that, or it sees us.
+        self.check_alive()?;
+        holders.insert(self.number(), holder.clone());
+        Ok(Hold { device: self.clone(), holder })
     }
 
     /// Tells the holder, if there is one, that memory was lost. Answers whether somebody was told.
     pub fn notify_failure(&self, offset_bytes: u64, len_bytes: u64) -> bool {
-        let holder = self.lease().system().holder(self.number());
+        let holder = self.minor().system.holders.lock().get(&self.number()).cloned();
         holder.inspect(|holder| holder.notify_failure(offset_bytes, len_bytes)).is_some()
     }
 }

@@ -50,7 +50,7 @@ impl IdSet {
         let block = self.blocks.get_mut(index).ok_or(none)?;
         let bit = lowest_free(&[block.full]).ok_or(none)?;
         let low = block.words.get(bit).map_or(0, |word| word.trailing_ones() as usize);
-        let id = u32::try_from(index * BLOCK + bit * WORD_BITS + low).map_err(|_| none)?;
+        let id = (index * BLOCK + bit * WORD_BITS + low) as u32;
         if id >= self.limit {
             return Err(none);
         }
@@ -58,27 +58,18 @@ impl IdSet {
             memory::reserve(&mut block.words, WORD_BITS)?;
             block.words.resize(WORD_BITS, 0);
         }
-        self.set(id);
-        Ok(id)
-    }
-
-    fn set(&mut self, id: u32) {
-        let (index, word, bit) = place(id);
-        let Some(block) = self.blocks.get_mut(index) else { return };
         block.used += 1;
-        if let Some(bits) = block.words.get_mut(word) {
-            *bits |= 1 << bit;
-            block.full |= u64::from(*bits == u64::MAX) << word;
-        }
-        let full = u64::from(block.full == u64::MAX);
-        if let Some(summary) = self.full.get_mut(index / WORD_BITS) {
-            *summary |= full << (index % WORD_BITS);
-        }
+        let word = &mut block.words[bit];
+        *word |= 1 << low;
+        block.full |= u64::from(*word == u64::MAX) << bit;
+        self.full[index / WORD_BITS] |= u64::from(block.full == u64::MAX) << (index % WORD_BITS);
+        Ok(id)
     }
 
     /// Gives a number back. Answers whether it was in use. Never allocates.
     pub fn release(&mut self, id: u32) -> bool {
-        let (index, word, bit) = place(id);
+        let id = id as usize;
+        let (index, word, bit) = (id / BLOCK, id % BLOCK / WORD_BITS, id % WORD_BITS);
         let Some(block) = self.blocks.get_mut(index) else { return false };
         match block.words.get_mut(word) {
             Some(bits) if *bits & (1 << bit) != 0 => *bits &= !(1 << bit),
@@ -89,17 +80,9 @@ impl IdSet {
         if block.used == 0 {
             block.words = Vec::new();
         }
-        if let Some(summary) = self.full.get_mut(index / WORD_BITS) {
-            *summary &= !(1 << (index % WORD_BITS));
-        }
+        self.full[index / WORD_BITS] &= !(1 << (index % WORD_BITS));
         true
     }
-}
-
-/// Block, word and bit of a number.
-const fn place(id: u32) -> (usize, usize, usize) {
-    let id = id as usize;
-    (id / BLOCK, id % BLOCK / WORD_BITS, id % WORD_BITS)
 }
 
 /// The lowest bit that is not set.

@@ -8,11 +8,11 @@
 //! | [`region`] | [`DaxRegion`]: a physical range that devices are cut from |
 //! | [`ranges`] | [`DevRanges`](ranges::DevRanges): a device's bytes in physical memory |
 //! | [`dev_dax`] | [`DevDax`]: `dax0.0`, a device that programs map |
-//! | [`open_dax`] | [`OpenDax`]: what a descriptor holds; [`Mapping`]: the pager of a mapping |
+//! | [`open_dax`] | [`OpenDax`]: what a descriptor or a mapping holds: the pager |
 //! | [`mappings`] | who has mapped a device |
 //! | [`rules`] | the mapping rules, as pure functions |
 //! | [`registry`] | [`Registry`]: every region and device, by name and by number |
-//! | [`claims`], [`ids`], [`name`], [`error`], `table`, `range_set`, `change`, `memory` | small parts of the above |
+//! | [`claims`], [`ids`], [`name`], [`error`], `table`, `range_set`, `space`, `change`, `memory` | small parts of the above |
 //!
 //! The crate knows addresses, not memory: it never reads or writes a byte of the media, holds no unsafe
 //! code, and builds and tests on any host. A kernel supplies three things: [`lifetime::Epoch`] (pin this
@@ -41,6 +41,7 @@ pub mod ranges;
 pub mod region;
 pub mod registry;
 pub mod rules;
+mod space;
 mod table;
 
 // Here and not in `lifetime`, whose loom models bring their own atomics.
@@ -57,7 +58,7 @@ pub use holder::{DaxHolder, Hold};
 pub use lifetime::{Epoch, Generation, GracePeriods};
 pub use mappings::TakenMappings;
 pub use name::{DaxName, DeviceName};
-pub use open_dax::{Mapping, OpenDax};
+pub use open_dax::OpenDax;
 pub use region::{
     DaxRegion, DeviceRequest, MediaAccess, MediaFlush, Placement, RegionConfig, RegionKind, Scrub,
 };

@@ -18,13 +18,15 @@
 //! or one whose `pin` is its 128th. Ours is one atomic maximum and frees nothing, but with it goes the node of
 //! crossbeam's queue that it came in (2 KiB): a CPU that collects keeps up to 64 of them before it passes them
 //! on to be freed. All that happens inside `pin`, before a section reads the state; see [`settle`].
+//! Crossbeam aborts where the heap has no room for a node. So a kill asks for the room of its nodes first, and is
+//! refused, with the device alive as before, when there is none.
 //!
 //! `tests/loom` checks the protocol, with this file, under every interleaving; and that each step is needed.
 //!
 //! `enable` begins a new *generation*. Descriptors and vmas remember theirs, and a section checks "alive
 //! in my generation": what was mapped before a kill stays dead for ever (house rule: ENXIO, SIGBUS).
 
-use core::fmt;
+use alloc::vec::Vec;
 // From the crate: the loom models of this file, in tests/loom, bring their own.
 use crate::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
@@ -82,27 +84,43 @@ pub const QUIET_TURNS: u32 = 3;
 /// Waits until every section that is running now has ended, and returns how many turns that took.
 ///
 /// A turn moves the epoch by at most one step: without sections in the way [`QUIET_TURNS`] are enough, and
-/// each section in the way costs turns only while it runs. Allocates (crossbeam's bag). Fails with
-/// [`LifetimeError::PinHeld`] when this CPU is in a section itself.
+/// each section in the way costs turns only while it runs. Fails with [`LifetimeError::PinHeld`] when this CPU is in
+/// a section itself, and with [`LifetimeError::NoMemory`].
 pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
     if epoch.is_pinned() {
         return Err(LifetimeError::PinHeld);
     }
-    Ok(wait(epoch))
+    room().map(|room| wait(epoch, room)).ok_or(LifetimeError::NoMemory)
 }
 
-/// [`synchronize`] for a caller that has made sure that this CPU is in no section.
-fn wait(epoch: &dyn Epoch) -> u32 {
+/// Bytes of a node of crossbeam's queue (crossbeam-epoch 0.9: a bag of 64 closures).
+const NODE_BYTES: usize = 2072;
+
+/// Room on the heap for the node that each turn of a quiet grace period may add to crossbeam's queue.
+type Room = core::array::IntoIter<Vec<u8>, { QUIET_TURNS as usize }>;
+
+fn room() -> Option<Room> {
+    let mut nodes = [const { Vec::new() }; QUIET_TURNS as usize];
+    nodes.iter_mut().try_for_each(|node| node.try_reserve_exact(NODE_BYTES)).ok()?;
+    // Kept from the optimiser, which may leave out an allocation that nobody uses.
+    Some(core::hint::black_box(nodes).into_iter())
+}
+
+/// [`synchronize`] for a caller that has made sure that this CPU is in no section. Gives each turn its part of `room`
+/// just before the turn.
+fn wait(epoch: &dyn Epoch, mut room: Room) -> u32 {
     let periods = epoch.grace_periods();
     let number = periods.requested.fetch_add(1, Ordering::SeqCst) + 1;
     // Deferred and flushed in one section: the bag belongs to this CPU, and we may go on on another.
     let guard = epoch.pin();
+    drop(room.next());
     guard.defer(move || periods.ended.fetch_max(number, Ordering::Release));
     guard.flush();
     drop(guard);
     let mut turns = 1;
     while periods.ended.load(Ordering::Acquire) < number {
         epoch.relax();
+        drop(room.next());
         epoch.pin().flush();
         turns += 1;
     }
@@ -112,7 +130,7 @@ fn wait(epoch: &dyn Epoch) -> u32 {
 /// Frees what past grace periods left in crossbeam's queue and with this CPU, but for one node each.
 ///
 /// For whoever counts memory: when every CPU has called this, one after the other and with no section or kill
-/// meanwhile, the same number of nodes is left as after the last such round. Fails inside a section.
+/// meanwhile, the same number of nodes is left as after the last such round. Fails as [`synchronize`] does.
 pub fn settle(epoch: &dyn Epoch) -> Result<(), LifetimeError> {
     // Pins collect without passing on, and with the third collection all that was queued before has come out. A flush
     // passes on what came out before, in a new node.
@@ -183,18 +201,31 @@ impl Lifetime {
     /// Ends the generation: when this returns, no section that saw it alive runs any more, and none
     /// will. Returns the turns that the grace period took (see [`synchronize`]).
     ///
-    /// Waits: the caller holds no lock. Fails, and changes nothing, when this CPU is in a section or when
-    /// the device is not alive; somebody else's kill may then still be waiting.
+    /// Waits: the caller holds no lock. Fails, and changes nothing, when this CPU is in a section, when the
+    /// device is not alive (somebody else's kill may then still be waiting), or with `NoMemory`.
     pub fn kill(&self, epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
         if epoch.is_pinned() {
             return Err(LifetimeError::PinHeld);
         }
+        let Some(room) = room() else {
+            // What is not alive is told so, whatever the memory.
+            let alive = self.update(|state| (state & ALIVE != 0).then_some(state));
+            return alive.and(Err(LifetimeError::NoMemory));
+        };
         // Dying until the wait is over: a device that somebody destroyed meanwhile, and whose range somebody else
         // got, would still be written by the sections that we wait for.
         self.update(|state| (state & ALIVE != 0).then(|| state - ALIVE + DYING))?;
-        let turns = wait(epoch);
+        let turns = wait(epoch, room);
         self.state.fetch_and(!DYING, Ordering::SeqCst);
         Ok(turns)
+    }
+
+    /// Fails with `NoMemory` if a kill would.
+    pub fn check_room(&self) -> Result<(), LifetimeError> {
+        match self.generation() {
+            Some(_) if room().is_none() => Err(LifetimeError::NoMemory),
+            _ => Ok(()),
+        }
     }
 
     /// Ends a dead device for good: no `enable` will revive it. Fails unless dead.
@@ -216,30 +247,26 @@ impl Lifetime {
 }
 
 /// Why a change of a device's state was refused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum LifetimeError {
     /// A wait was asked for inside a section of this CPU: it would wait for itself.
+    #[error("cannot be waited for inside a pinned section: unpin first")]
     PinHeld,
     /// It is alive.
+    #[error("is enabled: disable it first")]
     Alive,
     /// It is being disabled: a kill has not ended yet.
+    #[error("is being disabled: wait for that to end")]
     Dying,
     /// It is disabled.
+    #[error("is disabled")]
     Dead,
     /// It was destroyed and never comes back.
+    #[error("was destroyed")]
     Retired,
-}
-
-impl fmt::Display for LifetimeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            LifetimeError::PinHeld => "cannot be waited for inside a pinned section: unpin first",
-            LifetimeError::Alive => "is enabled: disable it first",
-            LifetimeError::Dying => "is being disabled: wait for that to end",
-            LifetimeError::Dead => "is disabled",
-            LifetimeError::Retired => "was destroyed",
-        })
-    }
+    /// There is no room on the heap for what a wait leaves there.
+    #[error("cannot be waited for without memory: free some first")]
+    NoMemory,
 }
 
 #[cfg(test)]

@@ -129,14 +129,13 @@ impl Mappings {
         }
     }
 
-    /// Begins work that nobody may change the device during, if it `may_begin`; [`Mappings::end_work`] ends it.
-    pub fn begin_work(&self, may_begin: impl FnOnce() -> bool) -> Result<bool, DaxError> {
+    /// Begins work that nobody may change the device during, if it `may_begin`; [`Mappings::end_work`] ends it. Fails
+    /// as `may_begin` does, or with `NoMemory`.
+    pub fn begin_work(&self, may_begin: impl FnOnce() -> Result<(), DaxError>) -> Result<(), DaxError> {
         let mut list = self.0.lock();
-        let begins = may_begin();
-        if begins {
-            existing(&mut list)?.at_work += 1;
-        }
-        Ok(begins)
+        may_begin()?;
+        existing(&mut list)?.at_work += 1;
+        Ok(())
     }
 
     /// Ends what [`Mappings::begin_work`] or a removal began.

@@ -1,7 +1,10 @@
-//! A device as one descriptor sees it: in the generation in which it was opened.
+//! A device as one descriptor or one mapping sees it: in the generation in which it was opened.
 //!
 //! Descriptors and vmas hold it, and with it the device's object, number and name; what they cannot do is
 //! to use a device that was disabled since, even when it is enabled again.
+//!
+//! A mapping's is on the device's list of mappings from mmap or fork until the last vma of the mapping goes. A
+//! vma's entries are gone before it lets go of this.
 
 use crate::dev_dax::DevDax;
 use crate::device::Section;
@@ -15,26 +18,18 @@ use mm::range::MapSize;
 use mm::space::AddressSpace;
 
 /// An open dax device.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct OpenDax {
     device: Arc<DevDax>,
     generation: Generation,
-}
-
-/// A device as one mapping sees it: on the device's list of mappings from mmap or fork until the last vma of the
-/// mapping goes.
-///
-/// A vma's entries are gone before it lets go of this.
-#[derive(Debug)]
-pub struct Mapping {
-    open: OpenDax,
-    /// The place on the list; none when the device was dead at a fork already.
+    /// A mapping's place on the list: none for a descriptor, or when the device was dead at a fork already.
     slot: Option<u32>,
 }
 
 impl OpenDax {
+    /// As a descriptor sees it.
     pub(crate) fn new(device: Arc<DevDax>, generation: Generation) -> OpenDax {
-        OpenDax { device, generation }
+        OpenDax { device, generation, slot: None }
     }
 
     /// The device; it may be dead.
@@ -53,19 +48,21 @@ impl OpenDax {
         self.device.service().alive(self.generation)
     }
 
-    /// A mapping by `space`, on the device's list if the device is alive. Fails with `NoMemory`.
-    fn mapping(&self, space: &Weak<AddressSpace>) -> Result<Mapping, Refusal> {
-        memory::room_for::<Mapping>().map_err(|_| Refusal::NoMemory)?;
+    /// As a mapping by `space` sees it, on the device's list if the device is alive. Fails with `NoMemory`.
+    fn mapping(&self, space: &Weak<AddressSpace>) -> Result<Arc<OpenDax>, Refusal> {
         let slot =
             self.device.mappings().register(space, || self.is_alive()).map_err(|_| Refusal::NoMemory)?;
-        Ok(Mapping { open: self.clone(), slot })
+        let mapping = OpenDax { device: self.device.clone(), generation: self.generation, slot };
+        // Only now: to be listed takes memory, too. What finds no room leaves the list where it is dropped.
+        memory::room_for::<OpenDax>().map_err(|_| Refusal::NoMemory)?;
+        Ok(Arc::new(mapping))
     }
 }
 
-impl Drop for Mapping {
+impl Drop for OpenDax {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
-            self.open.device.mappings().deregister(slot);
+            self.device.mappings().deregister(slot);
         }
     }
 }
@@ -100,14 +97,12 @@ impl Pager for OpenDax {
     }
 
     fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        match self.mapping(space)? {
-            Mapping { slot: None, .. } => Err(Refusal::Dead),
-            mapping => Ok(Arc::new(mapping)),
-        }
+        let mapping = self.mapping(space)?;
+        if mapping.slot.is_some() { Ok(mapping) } else { Err(Refusal::Dead) }
     }
 
     fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        Ok(Arc::new(self.mapping(space)?))
+        Ok(self.mapping(space)?)
     }
 
     fn key(&self) -> u64 {
@@ -129,44 +124,6 @@ impl Pager for OpenDax {
 
     fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         write!(out, "/dev/{}", self.device.name())
-    }
-}
-
-impl Pager for Mapping {
-    fn granule(&self) -> MapSize {
-        self.open.granule()
-    }
-
-    fn check_vma(&self, vma: &VmaRequest) -> Result<(), Refusal> {
-        self.open.check_vma(vma)
-    }
-
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
-        self.open.fault(request, install)
-    }
-
-    fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        self.open.attach(space)
-    }
-
-    fn inherit(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        self.open.inherit(space)
-    }
-
-    fn key(&self) -> u64 {
-        self.open.key()
-    }
-
-    fn futex_object(&self) -> (u64, u64) {
-        self.open.futex_object()
-    }
-
-    fn flush(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {
-        self.open.flush(offset_bytes, len_bytes)
-    }
-
-    fn write_path(&self, out: &mut dyn fmt::Write) -> fmt::Result {
-        self.open.write_path(out)
     }
 }
 

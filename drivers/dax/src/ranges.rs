@@ -17,15 +17,18 @@ pub struct DevRange {
 /// The ranges of one device, by offset and without gaps, every bound a multiple of the alignment.
 ///
 /// Most devices have one, which then lies in the device itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub enum DevRanges {
-    /// None: a device of no bytes yet.
-    #[default]
-    Empty,
     /// One.
     One(PhysRange),
-    /// Several, by offset.
+    /// Several, by offset; or none, for a device of no bytes yet.
     Many(Box<[DevRange]>),
+}
+
+impl Default for DevRanges {
+    fn default() -> DevRanges {
+        DevRanges::Many(Box::default())
+    }
 }
 
 impl DevRanges {
@@ -38,7 +41,6 @@ impl DevRanges {
             return Err(DaxError::Misaligned { range, align });
         }
         match *ranges {
-            [] => Ok(DevRanges::Empty),
             [only] => Ok(DevRanges::One(only)),
             ref many => {
                 let mut list = memory::vec_of(many.len())?;
@@ -55,7 +57,6 @@ impl DevRanges {
     /// The device's size in bytes.
     pub fn size_bytes(&self) -> u64 {
         match self {
-            DevRanges::Empty => 0,
             DevRanges::One(only) => only.len_bytes(),
             DevRanges::Many(many) => many.last().map_or(0, DevRange::end_bytes),
         }
@@ -64,7 +65,6 @@ impl DevRanges {
     /// The ranges, by offset.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = DevRange> + '_ {
         let (one, many) = match self {
-            DevRanges::Empty => (None, &[][..]),
             DevRanges::One(only) => (Some(DevRange { offset_bytes: 0, phys: *only }), &[][..]),
             DevRanges::Many(many) => (None, &many[..]),
         };
@@ -84,7 +84,6 @@ impl DevRanges {
         }
         match self {
             DevRanges::One(only) => only.part(offset_bytes, unit),
-            DevRanges::Empty => None,
             DevRanges::Many(many) => {
                 let range = search(many, offset_bytes)?;
                 range.phys.part(offset_bytes.checked_sub(range.offset_bytes)?, unit)
@@ -95,8 +94,14 @@ impl DevRanges {
     /// The longest contiguous run of at most `pages` pages that begins with page `page` (4 KiB each);
     /// `None` when the device ends before it, or `pages` is 0.
     pub fn pages_to_phys(&self, page: u64, pages: u64) -> Option<PhysRange> {
-        let run = self.run_from(page.checked_mul(PAGE_SIZE)?)?;
-        PhysRange::new(run.start().as_u64(), pages.saturating_mul(PAGE_SIZE).min(run.len_bytes()))
+        let offset_bytes = page.checked_mul(PAGE_SIZE)?;
+        let range = match self {
+            DevRanges::One(only) => DevRange { offset_bytes: 0, phys: *only },
+            DevRanges::Many(many) => *search(many, offset_bytes)?,
+        };
+        let skip = offset_bytes.checked_sub(range.offset_bytes)?;
+        let left = range.phys.len_bytes().checked_sub(skip)?;
+        range.phys.part(skip, pages.saturating_mul(PAGE_SIZE).min(left))
     }
 
     /// The physical pieces of `[offset_bytes, offset_bytes + len_bytes)`, in order; what lies past the
@@ -108,19 +113,8 @@ impl DevRanges {
         self.iter().filter(reached).filter_map(move |range| {
             let from = offset_bytes.max(range.offset_bytes) - range.offset_bytes;
             let to = end_bytes.min(range.end_bytes()) - range.offset_bytes;
-            PhysRange::new(range.phys.start().as_u64() + from, to.saturating_sub(from))
+            range.phys.part(from, to.saturating_sub(from))
         })
-    }
-
-    /// What is left of the range that holds this byte, from the byte on.
-    fn run_from(&self, offset_bytes: u64) -> Option<PhysRange> {
-        let range = match self {
-            DevRanges::Empty => return None,
-            DevRanges::One(only) => DevRange { offset_bytes: 0, phys: *only },
-            DevRanges::Many(many) => *search(many, offset_bytes)?,
-        };
-        let skip = offset_bytes.checked_sub(range.offset_bytes)?;
-        PhysRange::from_bounds(range.phys.start().as_u64().checked_add(skip)?, range.phys.end())
     }
 }
 

@@ -1,33 +1,27 @@
 //! A dax region: one physical range with one kind of memory, that devices are cut from.
 //!
 //! A region's number is given by whoever found the memory (from the NFIT: lowest DIMM handle, then base).
-//! Each byte belongs to at most one device. The region keeps only what is free; a device knows its own.
-//!
-//! Placing by size is Linux's: the free pieces in the order of their addresses, each as much as it gives at
-//! the device's alignment, until there is enough; a device whose last range ends where the piece begins
-//! grows in place. This looks at every free piece that is too small or too odd to give anything.
+//! Each byte belongs to at most one device. The region keeps only what is free (`space`); a device knows its own.
 //!
 //! **Scrub.** Bytes that a device gave back in this boot are dirty until somebody zeroed them: a device with
 //! dirty bytes cannot be enabled, unless the region waives that. What was never handed back (what is on the
 //! media at boot) is somebody's data and never dirty.
 //!
-//! Lock: `space`, taken for a few map operations; inside it only the table of devices and the heap.
+//! Lock: that of the space, taken for a few map operations; inside it only the table of devices and the heap.
 
-use crate::change::{Change, joined, shrink};
+use crate::change::{Change, shrink};
 use crate::claims::Holder;
 use crate::dev_dax::DevDax;
 use crate::device::Unsupported;
 use crate::error::DaxError;
-use crate::ids::IdSet;
-use crate::memory;
 use crate::name::DeviceName;
-use crate::range_set::RangeSet;
 use crate::ranges::DevRanges;
-use crate::table::{Place, Table};
+use crate::space::Space;
+use crate::table::Table;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use mm::lock::{Rank, SpinLock};
+use mm::lock::{Rank, SpinGuard, SpinLock};
 use mm::range::{MapSize, PhysRange};
 
 /// Makes stores durable. The kernel implements it with what the platform has: cache-line write-backs, a
@@ -40,8 +34,7 @@ pub trait MediaFlush: Send + Sync {
 
     /// Zeroes a page of 4 KiB. Called inside a pinned section: short, neither waiting nor allocating; a kernel that
     /// cannot do it so leaves it out.
-    fn zero_page(&self, page: PhysRange) -> Result<(), Unsupported> {
-        let _ = page;
+    fn zero_page(&self, _page: PhysRange) -> Result<(), Unsupported> {
         Err(Unsupported)
     }
 }
@@ -114,46 +107,15 @@ pub struct DeviceRequest<'a> {
 pub struct DaxRegion {
     config: RegionConfig,
     space: SpinLock<Space>,
-    devices: DeviceTable,
-}
-
-/// The devices of a region by id.
-type DeviceTable = Table<Arc<DevDax>, 1024, 1024>;
-
-/// What of a region is whose.
-struct Space {
-    free: RangeSet,
-    dirty: RangeSet,
-    ids: IdSet,
-    scrub: Scrub,
-    seed: Option<u32>,
-    youngest: Option<u32>,
-    is_removed: bool,
-}
-
-/// An id and ranges for a device, given back unless they become one.
-#[must_use]
-pub(crate) struct Carved<'a> {
-    region: &'a Arc<DaxRegion>,
-    id: u32,
-    ranges: DevRanges,
-    place: Option<Place<'a, Arc<DevDax>, 1024, 1024>>,
+    /// By id.
+    devices: Table<Arc<DevDax>, 1024, 1024>,
 }
 
 impl DaxRegion {
     /// Checks and trims the range; fails with `HeadMisaligned` or `TooSmall`.
     pub(crate) fn new(mut config: RegionConfig, ids: u32) -> Result<DaxRegion, DaxError> {
         config.range = usable(config.id, config.range, config.align)?;
-        let mut space = Space {
-            free: RangeSet::default(),
-            dirty: RangeSet::default(),
-            ids: IdSet::new(ids),
-            scrub: Scrub::Required,
-            seed: None,
-            youngest: None,
-            is_removed: false,
-        };
-        space.free.insert(config.range);
+        let space = Space::new(config.id, config.range, ids);
         Ok(DaxRegion { config, space: SpinLock::new(Rank::Region, space), devices: Table::new() })
     }
 
@@ -172,7 +134,11 @@ impl DaxRegion {
         self.config.align
     }
 
-    /// The NUMA node of the memory, if known.
+    /// The NUMA node of the memory, if known: the proximity domain that the NFIT gives its range.
+    ///
+    /// Linux shows two nodes: this one as `target_node`, and as `numa_node` the nearest that is online, which is
+    /// one with CPUs or RAM. Which those are, SRAT and SLIT say, and nothing here reads them: there is no
+    /// allocation by node. So both attributes show this number, rather than a guess.
     pub fn target_node(&self) -> Option<u32> {
         self.config.target_node
     }
@@ -194,7 +160,7 @@ impl DaxRegion {
 
     /// Bytes that no device holds.
     pub fn available_bytes(&self) -> u64 {
-        self.space.lock().free.bytes()
+        self.space.lock().available_bytes()
     }
 
     /// Whether dirty bytes must be zeroed.
@@ -229,7 +195,23 @@ impl DaxRegion {
 
     /// How many devices it has.
     pub fn device_count(&self) -> usize {
-        self.devices.len()
+        self.space.lock().devices as usize
+    }
+
+    /// Its bytes and ids.
+    pub(crate) fn space(&self) -> SpinGuard<'_, Space> {
+        self.space.lock()
+    }
+
+    /// Lists a new device. Fails with `NoMemory`.
+    pub(crate) fn list(&self, device: Arc<DevDax>) -> Result<(), DaxError> {
+        let id = device.name().id;
+        // Who finds the device and destroys it at once comes after us.
+        let mut space = self.space.lock();
+        self.devices.insert(id, device)?;
+        space.seed.get_or_insert(id);
+        space.youngest = Some(id);
+        Ok(())
     }
 
     /// Shows `device` in place of the one that was shown before, and returns that.
@@ -237,41 +219,18 @@ impl DaxRegion {
         self.devices.replace(device.name().id, device)
     }
 
-    /// Finds an id and a place for a new device. Fails, and changes nothing, with what is wrong with the request or
-    /// who holds the place, or when space, ids or memory are out.
-    pub(crate) fn carve<'a>(
-        self: &'a Arc<Self>,
-        request: &DeviceRequest<'_>,
-    ) -> Result<Carved<'a>, DaxError> {
+    /// Takes a destroyed device off the list, and gives back its id and its ranges.
+    pub(crate) fn forget(&self, device: &DevDax) {
+        let id = device.name().id;
+        drop(self.devices.remove(id));
         let mut space = self.space.lock();
-        if space.is_removed {
-            return Err(DaxError::NoSuchRegion { region: self.id() });
-        }
-        let id = space.ids.allocate()?;
-        let carved = self.devices.reserve(id).and_then(|place| {
-            let change = match request.placement {
-                Placement::Size(bytes) if !request.align.divides(bytes) => {
-                    return Err(self.size_misaligned(bytes, request.align));
-                }
-                Placement::Size(bytes) => self.grow(&mut space, &DevRanges::Empty, bytes, request.align)?,
-                Placement::Ranges(ranges) => {
-                    let mut used = memory::vec_of(ranges.len())?;
-                    for &range in ranges {
-                        used.push(usable(self.id(), range, request.align)?);
-                    }
-                    self.claim(&mut space, &DevRanges::Empty, used, request.align)?
-                }
-            };
-            Ok(Carved { region: self, id, ranges: change.ranges, place: Some(place) })
-        });
-        if carved.is_err() {
-            space.ids.release(id);
-        }
-        carved
+        space.give_back(device.ranges().map(|range| range.phys));
+        space.release_id(id);
     }
 
     /// Makes the ranges of a device `size_bytes` long: takes free pieces, or gives up the tail. What is given up is
-    /// the device's until [`DaxRegion::give_back`].
+    /// the device's until it is given back. Fails, and changes nothing, with `SizeMisaligned`, `Misaligned`,
+    /// `NoSpace` or `NoMemory`.
     pub(crate) fn resize(
         &self,
         ranges: &DevRanges,
@@ -279,189 +238,56 @@ impl DaxRegion {
         align: MapSize,
     ) -> Result<Change, DaxError> {
         match size_bytes.checked_sub(ranges.size_bytes()) {
-            _ if !align.divides(size_bytes) => Err(self.size_misaligned(size_bytes, align)),
-            Some(more) => self.grow(&mut self.space.lock(), ranges, more, align),
+            _ if !align.divides(size_bytes) => {
+                Err(DaxError::SizeMisaligned { region: self.id(), size_bytes, align })
+            }
+            Some(more) => self.space.lock().grow(ranges, more, align),
             None => shrink(ranges, size_bytes, align),
         }
     }
 
-    /// Adds exactly this range to those of a device.
-    pub(crate) fn add_range(
+    /// Adds exactly these ranges to those of a device. Fails, and changes nothing, with what is wrong with them or
+    /// who holds one.
+    pub(crate) fn add(
         &self,
         ranges: &DevRanges,
-        range: PhysRange,
+        added: Vec<PhysRange>,
         align: MapSize,
     ) -> Result<Change, DaxError> {
-        let mut added = memory::vec_of(1)?;
-        added.push(range);
-        let mut space = self.space.lock();
-        if self.range().contains(range) && !space.free.contains(range) {
-            // The search for the holder looks at every device: not under the lock.
-            drop(space);
-            return Err(self.conflict(range));
-        }
-        self.claim(&mut space, ranges, added, align)
-    }
-
-    /// Gives back ranges that belonged to a device, as dirty ones.
-    pub(crate) fn give_back(&self, ranges: impl Iterator<Item = PhysRange>) {
-        let mut space = self.space.lock();
-        for range in ranges {
-            space.free.insert(range);
-            space.dirty.insert(range);
-        }
-    }
-
-    /// Gives back ranges that nobody used.
-    pub(crate) fn undo(&self, ranges: &[PhysRange]) {
-        let mut space = self.space.lock();
-        ranges.iter().for_each(|&range| space.free.insert(range));
-    }
-
-    /// Takes a destroyed device off the list, and gives back its id and its ranges.
-    pub(crate) fn forget(&self, id: u32, ranges: impl Iterator<Item = PhysRange>) {
-        drop(self.devices.remove(id));
-        self.give_back(ranges);
-        self.release_id(&mut self.space.lock(), id);
-    }
-
-    /// The first dirty bytes of these ranges.
-    pub(crate) fn first_dirty(&self, ranges: &DevRanges) -> Option<PhysRange> {
-        let space = self.space.lock();
-        ranges.iter().find_map(|range| {
-            let dirty = space.dirty.first_overlap(range.phys)?;
-            let start = dirty.start().max(range.phys.start());
-            PhysRange::from_bounds(start.as_u64(), dirty.end().min(range.phys.end()))
+        let change = self.space.lock().claim(ranges, added, align);
+        // The search for the holder looks at every device: not under the lock.
+        change.map_err(|why| match why {
+            DaxError::Claimed { range, .. } => self.holder(range).unwrap_or(why),
+            _ => why,
         })
     }
 
-    /// The bytes were zeroed, or their new owner may see them.
-    pub(crate) fn set_clean(&self, range: PhysRange) {
-        self.space.lock().dirty.remove(range);
+    /// Which device holds a part of `range`; none for one that is being made, or was destroyed a moment ago.
+    fn holder(&self, range: PhysRange) -> Option<DaxError> {
+        let mut from = 0;
+        while let Some((id, device)) = self.devices.next_from(from) {
+            if let Some(taken) = device.ranges().find(|taken| taken.phys.overlaps(range)) {
+                let holder = Holder::Device(device.name());
+                return Some(DaxError::Claimed { range, taken: taken.phys, holder });
+            }
+            from = id + 1;
+        }
+        None
     }
 
-    /// A device was enabled: it is no seed any more.
-    pub(crate) fn note_enabled(&self, id: u32) {
-        self.space.lock().seed.take_if(|seed| *seed == id);
-    }
-
-    /// No device is made from now on. Fails with `RegionInUse` while there is one.
+    /// No device is made from now on. Fails with `RegionInUse` while there is one, or one is being made.
     pub(crate) fn close(&self) -> Result<(), DaxError> {
         let mut space = self.space.lock();
-        match self.devices.next_from(0) {
-            Some((id, _)) => Err(DaxError::RegionInUse { region: self.id(), by: self.name_of(id) }),
-            None => {
-                space.is_removed = true;
-                Ok(())
-            }
+        if space.devices > 0 {
+            let first = self.devices.next_from(0).map_or(0, |(id, _)| id);
+            return Err(DaxError::RegionInUse { region: self.id(), by: self.name_of(first) });
         }
+        space.is_removed = true;
+        Ok(())
     }
 
     fn name_of(&self, id: u32) -> DeviceName {
         DeviceName { region: self.id(), id }
-    }
-
-    fn release_id(&self, space: &mut Space, id: u32) {
-        space.ids.release(id);
-        space.seed.take_if(|seed| *seed == id);
-        space.youngest.take_if(|youngest| *youngest == id);
-    }
-
-    fn size_misaligned(&self, size_bytes: u64, align: MapSize) -> DaxError {
-        DaxError::SizeMisaligned { region: self.id(), size_bytes, align }
-    }
-
-    fn grow(
-        &self,
-        space: &mut Space,
-        old: &DevRanges,
-        more: u64,
-        align: MapSize,
-    ) -> Result<Change, DaxError> {
-        let mut taken = Vec::new();
-        let mut missing = more;
-        for piece in space.free.pieces(align) {
-            let Some(part) = piece.part(0, missing.min(piece.len_bytes())) else { break };
-            memory::reserve_one(&mut taken)?;
-            taken.push(part);
-            missing -= part.len_bytes();
-        }
-        if missing > 0 {
-            return Err(DaxError::NoSpace {
-                region: self.id(),
-                asked_bytes: more,
-                available_bytes: more - missing,
-                align,
-            });
-        }
-        let ranges = joined(old, &taken, align)?;
-        taken.iter().for_each(|&range| space.free.remove(range));
-        Ok(Change { ranges, taken, given: Vec::new() })
-    }
-
-    fn claim(
-        &self,
-        space: &mut Space,
-        old: &DevRanges,
-        added: Vec<PhysRange>,
-        align: MapSize,
-    ) -> Result<Change, DaxError> {
-        for (index, &range) in added.iter().enumerate() {
-            if !self.range().contains(range) {
-                return Err(DaxError::OutsideRegion { region: self.id(), region_range: self.range(), range });
-            }
-            if !space.free.contains(range) {
-                return Err(self.conflict(range));
-            }
-            if let Some(&taken) = added.iter().take(index).find(|other| other.overlaps(range)) {
-                return Err(DaxError::Twice { range, taken });
-            }
-        }
-        let mut all = memory::vec_of(old.iter().count() + added.len())?;
-        all.extend(old.iter().map(|range| range.phys).chain(added.iter().copied()));
-        let ranges = DevRanges::new(&all, align)?;
-        added.iter().for_each(|&range| space.free.remove(range));
-        Ok(Change { ranges, taken: added, given: Vec::new() })
-    }
-
-    /// Who holds a part of `range`: a search, for a message.
-    fn conflict(&self, range: PhysRange) -> DaxError {
-        let mut from = 0;
-        while let Some((id, device)) = self.devices.next_from(from) {
-            if let Some(taken) = device.ranges().find(|taken| taken.phys.overlaps(range)) {
-                return DaxError::Claimed { range, taken: taken.phys, holder: Holder::Device(device.name()) };
-            }
-            from = id + 1;
-        }
-        // A device that is being made, or was destroyed a moment ago.
-        DaxError::Claimed { range, taken: range, holder: Holder::Region(self.id()) }
-    }
-}
-
-impl<'a> Carved<'a> {
-    /// The name of the new device.
-    pub fn name(&self) -> DeviceName {
-        self.region.name_of(self.id)
-    }
-
-    /// The ranges, which are the device's from now on; and where to show it.
-    pub fn take(mut self) -> (DevRanges, Option<Place<'a, Arc<DevDax>, 1024, 1024>>) {
-        let mut space = self.region.space.lock();
-        space.seed.get_or_insert(self.id);
-        space.youngest = Some(self.id);
-        drop(space);
-        (core::mem::take(&mut self.ranges), self.place.take())
-    }
-}
-
-impl Drop for Carved<'_> {
-    fn drop(&mut self) {
-        if let Some(place) = self.place.take() {
-            drop(place);
-            let mut space = self.region.space.lock();
-            self.ranges.iter().for_each(|range| space.free.insert(range.phys));
-            self.region.release_id(&mut space, self.id);
-        }
     }
 }
 

@@ -11,16 +11,17 @@
 //! name and number in its place: what was opened before stays dead.
 
 use crate::change::Change;
-use crate::claims::{Claims, Conflict, Holder};
+use crate::claims::{Claims, Holder};
 use crate::dev_dax::DevDax;
 use crate::device::DaxDevice;
-use crate::devices::DaxDevices;
+use crate::devices::{DaxDevices, Minor};
 use crate::error::DaxError;
 use crate::ids::MINORS;
 use crate::lifetime::Epoch;
 use crate::memory;
 use crate::name::{DaxName, DeviceName};
-use crate::region::{DaxRegion, DeviceRequest, RegionConfig};
+use crate::ranges::DevRanges;
+use crate::region::{DaxRegion, DeviceRequest, Placement, RegionConfig, usable};
 use crate::table::Table;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -57,7 +58,7 @@ impl Registry {
     /// Notes that somebody else (`who`: "RAM", "firmware") holds a physical range, so that no region gets
     /// it. Fails with `Claimed`.
     pub fn reserve(&self, range: PhysRange, who: &'static str) -> Result<(), DaxError> {
-        claim(&mut self.claims.lock(), range, Holder::Other(who))
+        self.claims.lock().claim(range, Holder::Other(who))
     }
 
     /// Adds a region. Fails when its range cannot be used at its alignment (`HeadMisaligned`,
@@ -65,14 +66,14 @@ impl Registry {
     pub fn add_region(&self, config: RegionConfig) -> Result<Arc<DaxRegion>, DaxError> {
         let whole = config.range;
         let region = Arc::new(DaxRegion::new(config, self.ids)?);
-        let place = self.regions.reserve(region.id())?;
         let mut claims = self.claims.lock();
         if self.region(region.id()).is_some() {
             return Err(DaxError::RegionExists { region: region.id() });
         }
         // The trimmed tail is the region's as well: nobody else has a use for it.
-        claim(&mut claims, whole, Holder::Region(region.id()))?;
-        place.fill(region.clone());
+        let holder = Holder::Region(region.id());
+        claims.claim(whole, holder)?;
+        self.regions.insert(region.id(), region.clone()).inspect_err(|_| claims.release_all(holder))?;
         Ok(region)
     }
 
@@ -99,17 +100,15 @@ impl Registry {
         region: &Arc<DaxRegion>,
         request: DeviceRequest<'_>,
     ) -> Result<Arc<DevDax>, DaxError> {
-        let (lease, numbered) = self.devices.reserve()?;
-        let carved = region.carve(&request)?;
-        memory::room_for::<DevDax>()?;
-        let id = carved.name().id;
-        let (ranges, named) = carved.take();
-        let device = Arc::new(DevDax::over(lease, region.clone(), id, ranges, request.align));
-        if let Some(named) = named {
-            named.fill(device.clone());
-        }
-        numbered.fill(device.clone());
-        Ok(device)
+        let minor = self.devices.minor()?;
+        let id = region.space().take_id()?;
+        let list = |device: &Arc<DevDax>| {
+            self.devices.insert(device.clone())?;
+            region.list(device.clone()).inspect_err(|_| drop(self.devices.remove(device.number())))
+        };
+        let place = place_new(region, &request);
+        let made = place.and_then(|place| self.make((region, id), minor, request.align, place, list));
+        made.inspect_err(|_| region.space().release_id(id))
     }
 
     /// Makes a device larger or smaller (module head): returns the new object, disabled. Growing takes free pieces in
@@ -133,7 +132,9 @@ impl Registry {
     /// with what is wrong with the range or who holds it.
     pub fn add_mapping(&self, device: &Arc<DevDax>, range: PhysRange) -> Result<Arc<DevDax>, DaxError> {
         self.succeed(device, device.align(), |region| {
-            region.add_range(device.dev_ranges(), range, device.align())
+            let mut added = memory::vec_of(1)?;
+            added.push(range);
+            region.add(device.dev_ranges(), added, device.align())
         })
     }
 
@@ -143,7 +144,7 @@ impl Registry {
         self.check_listed(device)?;
         device.retire()?;
         drop(self.devices.remove(device.number()));
-        device.region().forget(device.name().id, device.ranges().map(|range| range.phys));
+        device.region().forget(device);
         Ok(())
     }
 
@@ -156,22 +157,35 @@ impl Registry {
     ) -> Result<Arc<DevDax>, DaxError> {
         self.check_listed(old)?;
         let region = old.region();
-        let Change { ranges, taken, given } = change(region)?;
-        let id = old.name().id;
         // Made before the old one is retired: then nothing can fail any more, and nobody else can do this to it.
-        let new = memory::room_for::<DevDax>()
-            .map(|()| Arc::new(DevDax::over(old.lease().share(), region.clone(), id, ranges, align)));
-        let new = match new.and_then(|new| old.retire().map(|()| new)) {
-            Ok(new) => new,
-            Err(why) => {
-                region.undo(&taken);
-                return Err(why);
-            }
+        let list = |new: &Arc<DevDax>| {
+            old.retire()?;
+            drop(self.devices.replace(new.clone()));
+            drop(region.replace_device(new.clone()));
+            Ok(())
         };
-        drop(self.devices.replace(new.clone()));
-        drop(region.replace_device(new.clone()));
-        region.give_back(given.into_iter());
-        Ok(new)
+        self.make((region, old.name().id), old.minor().clone(), align, change(region)?, list)
+    }
+
+    /// Makes an object over what `change` found, and lists it as `list` does. Gives back what was taken when that
+    /// fails, else what is to be given up.
+    fn make(
+        &self,
+        (region, id): (&Arc<DaxRegion>, u32),
+        minor: Arc<Minor>,
+        align: MapSize,
+        Change { ranges, taken, given }: Change,
+        list: impl FnOnce(&Arc<DevDax>) -> Result<(), DaxError>,
+    ) -> Result<Arc<DevDax>, DaxError> {
+        let made = memory::room_for::<DevDax>().and_then(|()| {
+            let device = Arc::new(DevDax::over(minor, region.clone(), id, ranges, align));
+            list(&device).map(|()| device)
+        });
+        match &made {
+            Ok(_) => region.space().give_back(given),
+            Err(_) => region.space().undo(taken),
+        }
+        made
     }
 
     fn check_listed(&self, device: &Arc<DevDax>) -> Result<(), DaxError> {
@@ -242,9 +256,20 @@ impl Registry {
     }
 }
 
-fn claim(claims: &mut Claims, range: PhysRange, holder: Holder) -> Result<(), DaxError> {
-    let named = |Conflict { taken, holder }| DaxError::Claimed { range, taken, holder };
-    claims.claim(range, holder).map_err(named)
+/// Finds a place for a new device. Fails, and changes nothing, with what is wrong with the request, who holds the
+/// place, or when space or memory are out.
+fn place_new(region: &DaxRegion, request: &DeviceRequest<'_>) -> Result<Change, DaxError> {
+    let (nothing, align) = (DevRanges::default(), request.align);
+    match request.placement {
+        Placement::Size(bytes) => region.resize(&nothing, bytes, align),
+        Placement::Ranges(ranges) => {
+            let mut trimmed = memory::vec_of(ranges.len())?;
+            for &range in ranges {
+                trimmed.push(usable(region.id(), range, align)?);
+            }
+            region.add(&nothing, trimmed, align)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,10 @@
 //! Little-endian fields of a structure whose length was checked once.
 //!
 //! A field's offset is a constant, so reading past the `N` checked bytes fails to compile and nothing
-//! here can panic on what the table says. [`items`] serves the arrays at the end of a structure.
+//! here can panic on what the table says. [`items`] serves the arrays at the end of a structure, [`write_flags`]
+//! names bits.
+
+use core::fmt;
 
 /// The first `N` bytes of a structure.
 #[derive(Clone, Copy)]
@@ -38,4 +41,19 @@ impl<'a, const N: usize> Fields<'a, N> {
 /// The `WIDTH`-byte items of an array field, in table order; a torn last item is left out.
 pub(crate) fn items<const WIDTH: usize>(array: &[u8]) -> impl Iterator<Item = [u8; WIDTH]> + Clone + '_ {
     array.as_chunks::<WIDTH>().0.iter().copied()
+}
+
+/// Writes the names of the bits of `flags` that are set, and returns those without a name.
+pub(crate) fn write_flags(
+    f: &mut fmt::Formatter<'_>,
+    flags: u64,
+    names: impl IntoIterator<Item = (u64, &'static str)>,
+    separator: &str,
+) -> Result<u64, fmt::Error> {
+    let mut left = flags;
+    for (bit, name) in names.into_iter().filter(|(bit, _)| flags & bit != 0) {
+        write!(f, "{}{name}", if left == flags { "" } else { separator })?;
+        left &= !bit;
+    }
+    Ok(left)
 }

@@ -1,10 +1,8 @@
 //! The platform capabilities structure (type 7): how far stores get when power fails.
 
-use core::fmt;
-
 use crate::Reason;
-use crate::bytes::Fields;
-use crate::entry::{StructureType, fields};
+use crate::entry::{Record, StructureType};
+use crate::messages::messages;
 
 /// Platform capabilities structure, ACPI 6.5, 5.2.26.9.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,11 +17,6 @@ impl Capabilities {
     const CPU_CACHE_FLUSH: u32 = 1 << 0;
     const MEMORY_CONTROLLER_FLUSH: u32 = 1 << 1;
     const MIRRORING: u32 = 1 << 2;
-
-    pub(crate) fn parse(structure: &[u8]) -> Result<Capabilities, Reason> {
-        let f: Fields<'_, 16> = fields(StructureType::CAPABILITIES, structure)?;
-        Ok(Capabilities { highest_bit: f.u8::<4>(), stored: f.u32::<8>() })
-    }
 
     /// The capability bits up to `highest_bit`; those above mean nothing.
     pub fn effective(self) -> u32 {
@@ -50,24 +43,24 @@ impl Capabilities {
     }
 }
 
-/// How far a store must have got to survive power loss.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PersistenceDomain {
-    /// Into the CPU cache (eADR): nothing needs to be flushed.
-    CpuCache,
-    /// Into the memory controller (ADR): cache lines need to be flushed.
-    MemoryController,
-    /// The table does not say.
-    Unknown,
+impl Record<'_> for Capabilities {
+    const KIND: StructureType = StructureType::CAPABILITIES;
+
+    fn parse(structure: &[u8]) -> Result<Capabilities, Reason> {
+        let f = Self::fields::<16>(structure)?;
+        Ok(Capabilities { highest_bit: f.u8::<4>(), stored: f.u32::<8>() })
+    }
 }
 
-/// As `ndctl` prints it: `cpu_cache`, `memory_controller`, `unknown`.
-impl fmt::Display for PersistenceDomain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            PersistenceDomain::CpuCache => "cpu_cache",
-            PersistenceDomain::MemoryController => "memory_controller",
-            PersistenceDomain::Unknown => "unknown",
-        })
+messages! {
+    /// How far a store must have got to survive power loss. Its `Display` is the name that `ndctl` prints.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum PersistenceDomain {
+        /// Into the CPU cache (eADR): nothing needs to be flushed.
+        CpuCache => ("cpu_cache"),
+        /// Into the memory controller (ADR): cache lines need to be flushed.
+        MemoryController => ("memory_controller"),
+        /// The table does not say.
+        Unknown => ("unknown"),
     }
 }

@@ -3,8 +3,7 @@
 use core::fmt;
 
 use crate::Reason;
-use crate::bytes::Fields;
-use crate::entry::{StructureType, fields};
+use crate::entry::{Record, StructureType};
 
 /// NVDIMM control region structure, ACPI 6.5, 5.2.26.6.
 ///
@@ -38,12 +37,21 @@ pub struct ControlRegion {
 impl ControlRegion {
     const VALID_MANUFACTURING: u8 = 1 << 0;
 
-    pub(crate) fn parse(structure: &[u8]) -> Result<ControlRegion, Reason> {
-        let f: Fields<'_, 32> = fields(StructureType::CONTROL_REGION, structure)?;
+    /// The module's identity as `ndctl list -D` prints it in `id`.
+    pub fn unique_id(&self) -> UniqueId {
+        UniqueId { vendor_id: self.vendor_id, manufacturing: self.manufacturing, serial: self.serial }
+    }
+}
+
+impl Record<'_> for ControlRegion {
+    const KIND: StructureType = StructureType::CONTROL_REGION;
+
+    fn parse(structure: &[u8]) -> Result<ControlRegion, Reason> {
+        let f = Self::fields::<32>(structure)?;
         let windows = f.u16::<30>();
         if windows != 0 {
             // The window registers of block mode must be there, though nobody reads them any more.
-            fields::<80>(StructureType::CONTROL_REGION, structure)?;
+            Self::fields::<80>(structure)?;
         }
         let manufactured = f.u8::<18>() & Self::VALID_MANUFACTURING != 0;
         Ok(ControlRegion {
@@ -59,11 +67,6 @@ impl ControlRegion {
             format_code: f.u16::<28>(),
             windows,
         })
-    }
-
-    /// The module's identity as `ndctl list -D` prints it in `id`.
-    pub fn unique_id(&self) -> UniqueId {
-        UniqueId { vendor_id: self.vendor_id, manufacturing: self.manufacturing, serial: self.serial }
     }
 }
 
@@ -103,10 +106,11 @@ pub struct BlockDataWindow {
     pub start: u64,
 }
 
-impl BlockDataWindow {
-    pub(crate) fn parse(structure: &[u8]) -> Result<BlockDataWindow, Reason> {
-        let f: Fields<'_, 40> = fields(StructureType::BLOCK_DATA_WINDOW, structure)?;
-        StructureType::BLOCK_DATA_WINDOW.has_length(structure, 40)?;
+impl Record<'_> for BlockDataWindow {
+    const KIND: StructureType = StructureType::BLOCK_DATA_WINDOW;
+
+    fn parse(structure: &[u8]) -> Result<BlockDataWindow, Reason> {
+        let f = Self::all_fields::<40>(structure)?;
         Ok(BlockDataWindow {
             control_region_index: f.u16::<4>(),
             windows: f.u16::<6>(),

@@ -1,6 +1,6 @@
 //! The DIMMs: one for each distinct device handle.
 
-use crate::{ControlRegion, DeviceHandle, DimmState, FlushHints, Nfit, StructureType};
+use crate::{ControlRegion, DeviceHandle, DimmState, FlushHints, Memdev, Nfit};
 
 /// An NVDIMM, pieced together from its mappings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ impl<'a> Nfit<'a> {
     /// A handle that means two different DIMMs ([`Reason::HandleTaken`](crate::Reason::HandleTaken)) is the
     /// one that comes first in the table.
     pub fn dimms(self) -> impl Iterator<Item = Dimm> + Clone {
-        let handles = move || self.memdevs().map(|(_, memdev)| memdev.device_handle);
+        let handles = move || self.all::<Memdev>().map(|(_, memdev)| memdev.device_handle);
         let ascending = core::iter::successors(handles().min(), move |last| {
             handles().filter(|handle| handle > last).min()
         });
@@ -29,7 +29,7 @@ impl<'a> Nfit<'a> {
     }
 
     fn dimm(self, handle: DeviceHandle) -> Option<Dimm> {
-        let of_handle = self.memdevs().map(|(_, memdev)| memdev).filter(|m| m.device_handle == handle);
+        let of_handle = self.all::<Memdev>().map(|(_, memdev)| memdev).filter(|m| m.device_handle == handle);
         let first = of_handle.clone().next()?;
         let of_handle = of_handle.filter(|memdev| memdev.physical_id == first.physical_id);
         let mut dimm = Dimm {
@@ -59,8 +59,7 @@ impl<'a> Nfit<'a> {
     ///
     /// Empty when the DIMM has none. See [`FlushHints::addresses`] for what to check before storing.
     pub fn flush_hints(self, handle: DeviceHandle) -> impl Iterator<Item = u64> + Clone {
-        let of_dimm = |hints: &FlushHints<'_>| hints.device_handle == handle;
-        let first = self.first(StructureType::FLUSH_HINTS, FlushHints::parse, of_dimm);
+        let first = self.first(move |hints: &FlushHints<'_>| hints.device_handle == handle);
         first.into_iter().flat_map(|(_, hints)| hints.addresses())
     }
 }

@@ -47,10 +47,11 @@ impl<'a> Structure<'a> {
             StructureType::SPA_RANGE => Structure::SpaRange(SpaRange::parse(bytes)?),
             StructureType::MEMDEV => Structure::Memdev(Memdev::parse(bytes)?),
             StructureType::INTERLEAVE => Structure::Interleave(Interleave::parse(bytes)?),
-            StructureType::SMBIOS => {
-                let _header: Fields<'_, 8> = fields(StructureType::SMBIOS, bytes)?;
-                Structure::Smbios(bytes.get(8..).unwrap_or_default())
-            }
+            StructureType::SMBIOS => Structure::Smbios(bytes.get(8..).ok_or(Reason::TooShort {
+                kind: raw.kind,
+                length: bytes.len(),
+                least: 8,
+            })?),
             StructureType::CONTROL_REGION => Structure::ControlRegion(ControlRegion::parse(bytes)?),
             StructureType::BLOCK_DATA_WINDOW => Structure::BlockDataWindow(BlockDataWindow::parse(bytes)?),
             StructureType::FLUSH_HINTS => Structure::FlushHints(FlushHints::parse(bytes)?),
@@ -74,14 +75,6 @@ impl StructureType {
     pub const BLOCK_DATA_WINDOW: Self = Self(5);
     pub const FLUSH_HINTS: Self = Self(6);
     pub const CAPABILITIES: Self = Self(7);
-
-    pub(crate) fn has_length(self, structure: &[u8], accepted: usize) -> Result<(), Reason> {
-        if structure.len() == accepted {
-            Ok(())
-        } else {
-            Err(Reason::WrongLength { kind: self, length: structure.len(), accepted })
-        }
-    }
 }
 
 impl fmt::Display for StructureType {
@@ -100,22 +93,33 @@ impl fmt::Display for StructureType {
     }
 }
 
-/// The first `N` bytes of `structure`, or that it is too short.
-pub(crate) fn fields<const N: usize>(kind: StructureType, structure: &[u8]) -> Result<Fields<'_, N>, Reason> {
-    Fields::of(structure).ok_or(Reason::TooShort { kind, length: structure.len(), least: N })
-}
+/// A structure with fields of its own.
+pub(crate) trait Record<'a>: Sized {
+    const KIND: StructureType;
 
-/// The `count` items of `WIDTH` bytes that follow the first `at` bytes of `structure`.
-pub(crate) fn array<const WIDTH: usize>(
-    kind: StructureType,
-    structure: &[u8],
-    at: usize,
-    count: u32,
-) -> Result<&[u8], Reason> {
-    let rest = structure.get(at..).unwrap_or_default();
-    let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(WIDTH));
-    let items = len.and_then(|len| rest.get(..len));
-    items.ok_or(Reason::CountPastEnd { kind, count, fits: rest.len() / WIDTH, length: structure.len() })
+    /// Reads a structure of this type.
+    fn parse(structure: &'a [u8]) -> Result<Self, Reason>;
+
+    /// The first `N` bytes, or that there are fewer.
+    fn fields<const N: usize>(structure: &[u8]) -> Result<Fields<'_, N>, Reason> {
+        let short = Reason::TooShort { kind: Self::KIND, length: structure.len(), least: N };
+        Fields::of(structure).ok_or(short)
+    }
+
+    /// The `N` bytes that the structure has, no more and no fewer.
+    fn all_fields<const N: usize>(structure: &[u8]) -> Result<Fields<'_, N>, Reason> {
+        let wrong = Reason::WrongLength { kind: Self::KIND, length: structure.len(), accepted: N };
+        Fields::of(structure).filter(|_| structure.len() == N).ok_or(wrong)
+    }
+
+    /// The `count` items of `WIDTH` bytes that follow the first `at` bytes.
+    fn array<const WIDTH: usize>(structure: &[u8], at: usize, count: u32) -> Result<&[u8], Reason> {
+        let (kind, length) = (Self::KIND, structure.len());
+        let rest = structure.get(at..).unwrap_or_default();
+        let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(WIDTH));
+        let items = len.and_then(|len| rest.get(..len));
+        items.ok_or(Reason::CountPastEnd { kind, count, fits: rest.len() / WIDTH, length })
+    }
 }
 
 /// A structure known only by type and length.
@@ -126,55 +130,39 @@ pub(crate) struct RawEntry<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// The structures' headers in table order. After an error of length it ends: the next cannot be found.
-#[derive(Clone)]
-pub(crate) struct RawEntries<'a> {
-    rest: &'a [u8],
-    offset: usize,
-    seen: usize,
-}
-
-impl<'a> RawEntries<'a> {
-    pub(crate) fn new(structures: &'a [u8], offset: usize) -> RawEntries<'a> {
-        RawEntries { rest: structures, offset, seen: 0 }
-    }
-
-    fn take(&mut self) -> Result<RawEntry<'a>, Reason> {
-        if self.seen == MAX_STRUCTURES {
-            return Err(Reason::TooManyStructures { left: self.rest.len() });
+impl<'a> RawEntry<'a> {
+    /// The first of these structures, the `seen`-th of the table.
+    fn first(structures: &'a [u8], offset: usize, seen: usize) -> Result<RawEntry<'a>, Reason> {
+        let left = structures.len();
+        if seen == MAX_STRUCTURES {
+            return Err(Reason::TooManyStructures { left });
         }
-        let header: Fields<'_, 4> =
-            Fields::of(self.rest).ok_or(Reason::TornHeader { left: self.rest.len() })?;
+        let header: Fields<'_, 4> = Fields::of(structures).ok_or(Reason::TornHeader { left })?;
         let (kind, length) = (StructureType(header.u16::<0>()), usize::from(header.u16::<2>()));
         if length < 4 {
             return Err(Reason::LengthBelowHeader { kind, length });
         }
-        let past_end = Reason::PastTableEnd { kind, length, left: self.rest.len() };
-        let (bytes, rest) = self.rest.split_at_checked(length).ok_or(past_end)?;
-        let entry = RawEntry { offset: self.offset, kind, bytes };
-        self.rest = rest;
-        self.offset += length;
-        self.seen += 1;
-        Ok(entry)
-    }
-}
-
-impl<'a> Iterator for RawEntries<'a> {
-    type Item = Result<RawEntry<'a>, (usize, Reason)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        let taken = self.take();
-        if taken.is_err() {
-            self.rest = &[];
-        }
-        Some(taken.map_err(|reason| (self.offset, reason)))
+        let bytes = structures.get(..length).ok_or(Reason::PastTableEnd { kind, length, left })?;
+        Ok(RawEntry { offset, kind, bytes })
     }
 }
 
 impl<'a> Nfit<'a> {
+    /// The structures' headers in table order. After an error of length it ends: the next cannot be found.
+    pub(crate) fn raw_entries(self) -> impl Iterator<Item = Result<RawEntry<'a>, (usize, Reason)>> + Clone {
+        let (mut rest, mut offset, mut seen) = (self.structures, self.first_offset, 0);
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let entry = RawEntry::first(rest, offset, seen).map_err(|reason| (offset, reason));
+            let len = entry.map_or(rest.len(), |entry| entry.bytes.len());
+            rest = rest.get(len..).unwrap_or_default();
+            (offset, seen) = (offset + len, seen + 1);
+            Some(entry)
+        })
+    }
+
     /// Every structure in table order, good or bad; ends after the first whose length cannot be right.
     pub fn entries(self) -> impl Iterator<Item = Entry<'a>> + Clone {
         self.raw_entries().map(|raw| match raw {
@@ -184,36 +172,19 @@ impl<'a> Nfit<'a> {
     }
 
     /// The well-formed structures of one type, with their offsets.
-    pub(crate) fn of_type<T: 'a>(
-        self,
-        kind: StructureType,
-        parse: fn(&'a [u8]) -> Result<T, Reason>,
-    ) -> impl Iterator<Item = (usize, T)> + Clone {
-        let of_kind = self.raw_entries().flatten().filter(move |raw| raw.kind == kind);
-        of_kind.filter_map(move |raw| Some((raw.offset, parse(raw.bytes).ok()?)))
+    pub(crate) fn all<T: Record<'a> + 'a>(self) -> impl Iterator<Item = (usize, T)> + Clone {
+        let of_kind = self.raw_entries().flatten().filter(|raw| raw.kind == T::KIND);
+        of_kind.filter_map(|raw| Some((raw.offset, T::parse(raw.bytes).ok()?)))
     }
 
     /// The first well-formed structure of one type that `is_it` accepts, with its offset.
-    pub(crate) fn first<T: 'a>(
-        self,
-        kind: StructureType,
-        parse: fn(&'a [u8]) -> Result<T, Reason>,
-        is_it: impl Fn(&T) -> bool,
-    ) -> Option<(usize, T)> {
-        self.of_type(kind, parse).find(|(_, structure)| is_it(structure))
-    }
-
-    pub(crate) fn spa_ranges(self) -> impl Iterator<Item = (usize, SpaRange)> + Clone {
-        self.of_type(StructureType::SPA_RANGE, SpaRange::parse)
-    }
-
-    pub(crate) fn memdevs(self) -> impl Iterator<Item = (usize, Memdev)> + Clone {
-        self.of_type(StructureType::MEMDEV, Memdev::parse)
+    pub(crate) fn first<T: Record<'a> + 'a>(self, is_it: impl Fn(&T) -> bool) -> Option<(usize, T)> {
+        self.all().find(|(_, structure)| is_it(structure))
     }
 
     /// The control region that `index` names: the first, should several claim it. Index 0 names none.
     pub(crate) fn control_region(self, index: u16) -> Option<ControlRegion> {
         let named = |region: &ControlRegion| index != 0 && region.index == index;
-        self.first(StructureType::CONTROL_REGION, ControlRegion::parse, named).map(|(_, region)| region)
+        self.first(named).map(|(_, region)| region)
     }
 }

@@ -1,7 +1,7 @@
 //! The flush hint address structure (type 6).
 
-use crate::bytes::{Fields, items};
-use crate::entry::{StructureType, array, fields};
+use crate::bytes::items;
+use crate::entry::{Record, StructureType};
 use crate::{DeviceHandle, Reason};
 
 /// Flush hint address structure, ACPI 6.5, 5.2.26.8.
@@ -13,13 +13,17 @@ pub struct FlushHints<'a> {
     hints: &'a [u8],
 }
 
-impl<'a> FlushHints<'a> {
-    pub(crate) fn parse(structure: &'a [u8]) -> Result<FlushHints<'a>, Reason> {
-        let f: Fields<'_, 16> = fields(StructureType::FLUSH_HINTS, structure)?;
-        let hints = array::<8>(StructureType::FLUSH_HINTS, structure, 16, u32::from(f.u16::<8>()))?;
+impl<'a> Record<'a> for FlushHints<'a> {
+    const KIND: StructureType = StructureType::FLUSH_HINTS;
+
+    fn parse(structure: &'a [u8]) -> Result<FlushHints<'a>, Reason> {
+        let f = Self::fields::<16>(structure)?;
+        let hints = Self::array::<8>(structure, 16, u32::from(f.u16::<8>()))?;
         Ok(FlushHints { device_handle: DeviceHandle(f.u32::<4>()), hints })
     }
+}
 
+impl<'a> FlushHints<'a> {
     /// Physical addresses; an 8-byte store to any one of them flushes the DIMM's write queues.
     ///
     /// As firmware wrote them: a caller checks that an address is neither RAM nor in a region before

@@ -2,10 +2,10 @@
 //!
 //! The rules for SPA ranges are in `region.rs`, because obeying them makes a region.
 
-use crate::entry::StructureType;
+use crate::entry::{Record, StructureType};
 use crate::{
     Capabilities, ControlRegion, Entry, FlushHints, Interleave, Memdev, Nfit, PAGE_BYTES, RangeKind, Reason,
-    Refusal, Structure,
+    Refusal, SpaRange, Structure,
 };
 
 impl<'a> Nfit<'a> {
@@ -21,7 +21,7 @@ impl<'a> Nfit<'a> {
     }
 
     /// Why `structure`, which stands at `offset`, is not taken.
-    pub(crate) fn refuse(self, offset: usize, structure: &Structure<'a>) -> Option<Reason> {
+    fn refuse(self, offset: usize, structure: &Structure<'a>) -> Option<Reason> {
         match structure {
             Structure::SpaRange(spa) => self.region_at(offset, spa).err(),
             Structure::Memdev(memdev) => self.refuse_memdev(offset, memdev),
@@ -34,7 +34,8 @@ impl<'a> Nfit<'a> {
         }
     }
 
-    fn refuse_memdev(self, offset: usize, memdev: &Memdev) -> Option<Reason> {
+    /// Why a mapping is not taken.
+    pub(crate) fn refuse_memdev(self, offset: usize, memdev: &Memdev) -> Option<Reason> {
         let handle = memdev.device_handle;
         let region = self.control_region(memdev.control_region_index);
         if memdev.control_region_index != 0 && region.is_none() {
@@ -42,7 +43,7 @@ impl<'a> Nfit<'a> {
         }
         // Many mappings share a handle, one for each region of the DIMM; they must mean the same DIMM.
         let same_handle = |m: &Memdev| m.device_handle == handle;
-        let (first_offset, first) = self.first(StructureType::MEMDEV, Memdev::parse, same_handle)?;
+        let (first_offset, first) = self.first(same_handle)?;
         let first_region = self.control_region(first.control_region_index);
         let two_modules = matches!((region, first_region), (Some(a), Some(b)) if a.serial != b.serial);
         if first.physical_id != memdev.physical_id || two_modules {
@@ -51,7 +52,7 @@ impl<'a> Nfit<'a> {
         if memdev.range_index == 0 {
             return None;
         }
-        let Some((_, spa)) = self.spa_ranges().find(|(_, spa)| spa.range_index == memdev.range_index) else {
+        let Some((_, spa)) = self.first(|spa: &SpaRange| spa.range_index == memdev.range_index) else {
             return Some(Reason::NoRange { handle, range_index: memdev.range_index });
         };
         if !matches!(spa.kind, RangeKind::Persistent | RangeKind::Volatile) {
@@ -63,38 +64,38 @@ impl<'a> Nfit<'a> {
             return Some(Reason::BadPiece { handle, dpa: memdev.dpa, len_bytes: memdev.region_size });
         }
         let key = |m: &Memdev| (m.device_handle, m.range_index, m.region_id);
-        let (first_offset, _) =
-            self.first(StructureType::MEMDEV, Memdev::parse, |m| key(m) == key(memdev))?;
-        let repeated = Reason::MappingTaken { handle, range_index: memdev.range_index, first_offset };
-        (first_offset < offset).then_some(repeated)
+        let (first_offset, _) = self.earlier(offset, |m| key(m) == key(memdev))?;
+        Some(Reason::MappingTaken { handle, range_index: memdev.range_index, first_offset })
     }
 
     fn refuse_control_region(self, offset: usize, region: &ControlRegion) -> Option<Reason> {
-        let kind = StructureType::CONTROL_REGION;
-        let (first_offset, first) = self.first(kind, ControlRegion::parse, |r| r.index == region.index)?;
-        let taken = first_offset < offset && first != *region;
-        taken.then_some(Reason::IndexTaken { kind, index: region.index, first_offset })
+        let (kind, index) = (StructureType::CONTROL_REGION, region.index);
+        let (first_offset, first) = self.earlier(offset, |r: &ControlRegion| r.index == index)?;
+        (first != *region).then_some(Reason::IndexTaken { kind, index, first_offset })
     }
 
     fn refuse_interleave(self, offset: usize, interleave: &Interleave<'_>) -> Option<Reason> {
-        let kind = StructureType::INTERLEAVE;
-        let (first_offset, first) = self.first(kind, Interleave::parse, |i| i.index == interleave.index)?;
-        let taken = first_offset < offset && first != *interleave;
-        taken.then_some(Reason::IndexTaken { kind, index: interleave.index, first_offset })
+        let (kind, index) = (StructureType::INTERLEAVE, interleave.index);
+        let (first_offset, first) = self.earlier(offset, |i: &Interleave<'_>| i.index == index)?;
+        (first != *interleave).then_some(Reason::IndexTaken { kind, index, first_offset })
     }
 
     fn refuse_flush_hints(self, offset: usize, hints: &FlushHints<'_>) -> Option<Reason> {
         let handle = hints.device_handle;
-        if !self.memdevs().any(|(_, memdev)| memdev.device_handle == handle) {
+        if !self.all().any(|(_, memdev): (_, Memdev)| memdev.device_handle == handle) {
             return Some(Reason::NoDimm { handle });
         }
-        let kind = StructureType::FLUSH_HINTS;
-        let (first_offset, _) = self.first(kind, FlushHints::parse, |hints| hints.device_handle == handle)?;
-        (first_offset < offset).then_some(Reason::FlushHintsTaken { handle, first_offset })
+        let (first_offset, _) = self.earlier(offset, |h: &FlushHints<'_>| h.device_handle == handle)?;
+        Some(Reason::FlushHintsTaken { handle, first_offset })
     }
 
     fn refuse_capabilities(self, offset: usize) -> Option<Reason> {
-        let (first_offset, _) = self.first(StructureType::CAPABILITIES, Capabilities::parse, |_| true)?;
-        (first_offset < offset).then_some(Reason::CapabilitiesTaken { first_offset })
+        let (first_offset, _) = self.earlier(offset, |_: &Capabilities| true)?;
+        Some(Reason::CapabilitiesTaken { first_offset })
+    }
+
+    /// The first well-formed structure that `is_it` accepts, with its offset, when that is before `offset`.
+    fn earlier<T: Record<'a> + 'a>(self, offset: usize, is_it: impl Fn(&T) -> bool) -> Option<(usize, T)> {
+        self.first(is_it).filter(|(first_offset, _)| *first_offset < offset)
     }
 }

@@ -39,6 +39,7 @@ mod guid;
 mod interleave;
 mod judge;
 mod memdev;
+mod messages;
 mod refusal;
 mod region;
 mod spa_range;

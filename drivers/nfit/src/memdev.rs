@@ -3,8 +3,8 @@
 use core::fmt;
 
 use crate::Reason;
-use crate::bytes::Fields;
-use crate::entry::{StructureType, fields};
+use crate::bytes::write_flags;
+use crate::entry::{Record, StructureType};
 
 /// NVDIMM region mapping structure, ACPI 6.5, 5.2.26.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,10 +33,11 @@ pub struct Memdev {
     pub state: DimmState,
 }
 
-impl Memdev {
-    pub(crate) fn parse(structure: &[u8]) -> Result<Memdev, Reason> {
-        let f: Fields<'_, 48> = fields(StructureType::MEMDEV, structure)?;
-        StructureType::MEMDEV.has_length(structure, 48)?;
+impl Record<'_> for Memdev {
+    const KIND: StructureType = StructureType::MEMDEV;
+
+    fn parse(structure: &[u8]) -> Result<Memdev, Reason> {
+        let f = Self::all_fields::<48>(structure)?;
         Ok(Memdev {
             device_handle: DeviceHandle(f.u32::<4>()),
             physical_id: f.u16::<8>(),
@@ -113,13 +114,7 @@ impl DimmState {
 /// `not_armed map_fail`; nothing when no flag is set.
 impl fmt::Display for DimmState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (bit, name) in Self::NAMES.iter().enumerate() {
-            if self.0 & (1 << bit) != 0 {
-                write!(f, "{separator}{name}")?;
-                separator = " ";
-            }
-        }
-        Ok(())
+        let names = (0..).zip(Self::NAMES).map(|(bit, name)| (1 << bit, name));
+        write_flags(f, self.0.into(), names, " ").map(|_reserved| ())
     }
 }

@@ -1,10 +1,7 @@
 //! Regions: the ranges that may become memory, each with the DIMMs behind it.
 
-use core::fmt;
-
-use crate::{
-    ControlRegion, Memdev, MemoryAttributes, Nfit, PersistenceDomain, RangeKind, Reason, SpaRange, Structure,
-};
+use crate::messages::messages;
+use crate::{ControlRegion, Memdev, MemoryAttributes, Nfit, PersistenceDomain, RangeKind, Reason, SpaRange};
 
 /// Regions start and end on multiples of this, and so do the pieces of the DIMMs.
 pub const PAGE_BYTES: u64 = 4096;
@@ -49,8 +46,7 @@ pub struct Region<'a> {
 impl<'a> Region<'a> {
     /// The DIMMs' pieces that make up the region, in table order.
     pub fn mappings(&self) -> impl Iterator<Item = Mapping> + Clone + use<'a> {
-        let nfit = self.nfit;
-        nfit.mappings(self.range_index).flatten()
+        self.nfit.mappings(self.range_index)
     }
 
     /// The last physical address.
@@ -67,21 +63,14 @@ impl<'a> Region<'a> {
     }
 }
 
-/// What stores to a region become.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegionKind {
-    /// Kept across power loss.
-    Persistent,
-    /// Lost at power loss.
-    Volatile,
-}
-
-impl fmt::Display for RegionKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RegionKind::Persistent => "persistent",
-            RegionKind::Volatile => "volatile",
-        })
+messages! {
+    /// What stores to a region become.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum RegionKind {
+        /// Kept across power loss.
+        Persistent => ("persistent"),
+        /// Lost at power loss.
+        Volatile => ("volatile"),
     }
 }
 
@@ -99,48 +88,39 @@ impl<'a> Nfit<'a> {
     ///
     /// Every other SPA range is in [`Nfit::refusals`].
     pub fn regions(self) -> impl Iterator<Item = Region<'a>> + Clone {
-        self.spa_ranges().filter_map(move |(offset, spa)| self.region_at(offset, &spa).ok())
+        self.all::<SpaRange>().filter_map(move |(offset, spa)| self.region_at(offset, &spa).ok())
     }
 
     /// The region of the SPA range structure at `offset`, or why there is none.
     pub(crate) fn region_at(self, offset: usize, spa: &SpaRange) -> Result<Region<'a>, Reason> {
         let range = spa.name();
         let kind = region_kind(spa)?;
-        if spa.range_index == 0 {
-            return Err(Reason::RangeIndexZero { range });
-        }
-        if spa.last().is_none() {
-            return Err(Reason::EmptyOrWrapping { range });
-        }
-        if !spa.base.is_multiple_of(PAGE_BYTES) || !spa.len_bytes.is_multiple_of(PAGE_BYTES) {
-            return Err(Reason::NotWholePages { range });
-        }
+        ensure(spa.range_index != 0, Reason::RangeIndexZero { range })?;
+        ensure(spa.last().is_some(), Reason::EmptyOrWrapping { range })?;
+        ensure((spa.base | spa.len_bytes).is_multiple_of(PAGE_BYTES), Reason::NotWholePages { range })?;
         // An earlier range counts even if it is refused itself: one of the two is wrong about these bytes,
         // and nothing says that it is the earlier one.
-        let mut earlier = self.spa_ranges().take_while(|(at, _)| *at < offset);
+        let mut earlier = self.all::<SpaRange>().take_while(|(at, _)| *at < offset);
         if let Some((first_offset, first)) = earlier.clone().find(|(_, e)| e.range_index == spa.range_index) {
             return Err(Reason::RangeIndexTaken { range, first: first.name(), first_offset });
         }
         if let Some((_, other)) = earlier.find(|(_, earlier)| earlier.overlaps(spa)) {
             return Err(Reason::Overlap { range, other: other.name() });
         }
-        if !spa.attributes.write_back() {
-            return Err(Reason::NotWriteBack { range, attributes: spa.attributes });
-        }
-        let handles = self.mappings(spa.range_index).flatten().map(|mapping| mapping.memdev.device_handle.0);
+        let attributes = spa.attributes;
+        ensure(attributes.write_back(), Reason::NotWriteBack { range, attributes })?;
+        let handles = self.mappings(spa.range_index).map(|mapping| mapping.memdev.device_handle.0);
         let (mapping_count, lowest_handle) =
             handles.fold((0, u32::MAX), |(count, lowest), handle| (count + 1, lowest.min(handle)));
-        if mapping_count > MAX_MAPPINGS {
-            return Err(Reason::TooManyMappings { range, count: mapping_count });
-        }
-        let mut behind = self.memdevs().filter(|(_, memdev)| memdev.range_index == spa.range_index);
+        ensure(mapping_count <= MAX_MAPPINGS, Reason::TooManyMappings { range, count: mapping_count })?;
+        let mut behind = self.all::<Memdev>().filter(|(_, memdev)| memdev.range_index == spa.range_index);
         Ok(Region {
             kind,
             base: spa.base,
             len_bytes: spa.len_bytes,
             range_index: spa.range_index,
             proximity: spa.proximity,
-            attributes: spa.attributes,
+            attributes,
             table_offset: offset,
             refused_mappings: behind.clone().count() - mapping_count,
             read_only: behind.any(|(_, memdev)| !memdev.state.armed()),
@@ -151,17 +131,19 @@ impl<'a> Nfit<'a> {
         })
     }
 
-    /// The mappings that name `range_index`, or why one of them does not count.
-    fn mappings(self, range_index: u16) -> impl Iterator<Item = Result<Mapping, Reason>> + Clone + use<'a> {
-        let naming = self.memdevs().filter(move |(_, memdev)| memdev.range_index == range_index);
-        naming.map(move |(offset, memdev)| match self.refuse(offset, &Structure::Memdev(memdev)) {
-            Some(reason) => Err(reason),
-            None => {
-                let control_region = self.control_region(memdev.control_region_index);
-                Ok(Mapping { memdev, control_region })
-            }
+    /// The good mappings that name `range_index`.
+    fn mappings(self, range_index: u16) -> impl Iterator<Item = Mapping> + Clone + use<'a> {
+        let naming = self.all::<Memdev>().filter(move |(_, memdev)| memdev.range_index == range_index);
+        let good = naming.filter(move |(offset, memdev)| self.refuse_memdev(*offset, memdev).is_none());
+        good.map(move |(_, memdev)| {
+            let control_region = self.control_region(memdev.control_region_index);
+            Mapping { memdev, control_region }
         })
     }
+}
+
+fn ensure(holds: bool, reason: Reason) -> Result<(), Reason> {
+    if holds { Ok(()) } else { Err(reason) }
 }
 
 fn region_kind(spa: &SpaRange) -> Result<RegionKind, Reason> {
@@ -169,13 +151,10 @@ fn region_kind(spa: &SpaRange) -> Result<RegionKind, Reason> {
     match spa.kind {
         RangeKind::Persistent => Ok(RegionKind::Persistent),
         RangeKind::Volatile => Ok(RegionKind::Volatile),
-        RangeKind::ControlRegion | RangeKind::BlockDataWindow => {
-            Err(Reason::BlockMode { range, kind: spa.kind })
+        kind @ (RangeKind::ControlRegion | RangeKind::BlockDataWindow) => {
+            Err(Reason::BlockMode { range, kind })
         }
-        RangeKind::VolatileDisk
-        | RangeKind::VolatileCd
-        | RangeKind::PersistentDisk
-        | RangeKind::PersistentCd => Err(Reason::VirtualDisk { range, kind: spa.kind }),
         RangeKind::Unknown(guid) => Err(Reason::UnknownKind { range, guid }),
+        kind => Err(Reason::VirtualDisk { range, kind }),
     }
 }

@@ -2,8 +2,8 @@
 
 use core::fmt;
 
-use crate::bytes::Fields;
-use crate::entry::{StructureType, fields};
+use crate::bytes::write_flags;
+use crate::entry::{Record, StructureType};
 use crate::{Guid, RangeName, Reason};
 
 /// SPA range structure, ACPI 6.5, 5.2.26.2.
@@ -31,29 +31,6 @@ impl SpaRange {
     const FLAG_PROXIMITY_VALID: u16 = 1 << 1;
     const FLAG_LOCATION_COOKIE: u16 = 1 << 2;
 
-    pub(crate) fn parse(structure: &[u8]) -> Result<SpaRange, Reason> {
-        let f: Fields<'_, 56> = fields(StructureType::SPA_RANGE, structure)?;
-        let flags = f.u16::<6>();
-        let location_cookie = if flags & Self::FLAG_LOCATION_COOKIE == 0 {
-            StructureType::SPA_RANGE.has_length(structure, 56)?;
-            None
-        } else {
-            StructureType::SPA_RANGE.has_length(structure, 64)?;
-            Some(fields::<64>(StructureType::SPA_RANGE, structure)?.u64::<56>())
-        };
-        let proximity_valid = flags & Self::FLAG_PROXIMITY_VALID != 0;
-        Ok(SpaRange {
-            range_index: f.u16::<4>(),
-            flags,
-            proximity: proximity_valid.then(|| f.u32::<12>()),
-            kind: RangeKind::from(Guid(f.array::<16, 16>())),
-            base: f.u64::<32>(),
-            len_bytes: f.u64::<40>(),
-            attributes: MemoryAttributes(f.u64::<48>()),
-            location_cookie,
-        })
-    }
-
     /// The last physical address; `None` when the range is empty or wraps.
     pub fn last(&self) -> Option<u64> {
         self.base.checked_add(self.len_bytes.checked_sub(1)?)
@@ -69,6 +46,32 @@ impl SpaRange {
 
     pub(crate) fn name(&self) -> RangeName {
         RangeName { range_index: self.range_index, base: self.base, len_bytes: self.len_bytes }
+    }
+}
+
+impl Record<'_> for SpaRange {
+    const KIND: StructureType = StructureType::SPA_RANGE;
+
+    fn parse(structure: &[u8]) -> Result<SpaRange, Reason> {
+        let f = Self::fields::<56>(structure)?;
+        let flags = f.u16::<6>();
+        let location_cookie = if flags & Self::FLAG_LOCATION_COOKIE == 0 {
+            Self::all_fields::<56>(structure)?;
+            None
+        } else {
+            Some(Self::all_fields::<64>(structure)?.u64::<56>())
+        };
+        let proximity_valid = flags & Self::FLAG_PROXIMITY_VALID != 0;
+        Ok(SpaRange {
+            range_index: f.u16::<4>(),
+            flags,
+            proximity: proximity_valid.then(|| f.u32::<12>()),
+            kind: RangeKind::from(Guid(f.array::<16, 16>())),
+            base: f.u64::<32>(),
+            len_bytes: f.u64::<40>(),
+            attributes: MemoryAttributes(f.u64::<48>()),
+            location_cookie,
+        })
     }
 }
 
@@ -96,38 +99,32 @@ pub enum RangeKind {
 }
 
 impl RangeKind {
-    const GUIDS: [(Guid, RangeKind); 8] = [
-        (Guid::from_text_digits(0x66f0d379_b4f3_4074_ac43_0d3318b78cdb), RangeKind::Persistent),
-        (Guid::from_text_digits(0x7305944f_fdda_44e3_b16c_3f22d252e5d0), RangeKind::Volatile),
-        (Guid::from_text_digits(0x92f701f6_13b4_405d_910b_299367e8234c), RangeKind::ControlRegion),
-        (Guid::from_text_digits(0x91af0530_5d86_470e_a6b0_0a2db9408249), RangeKind::BlockDataWindow),
-        (Guid::from_text_digits(0x77ab535a_45fc_624b_5560_f7b281d1f96e), RangeKind::VolatileDisk),
-        (Guid::from_text_digits(0x3d5abd30_4175_87ce_6d64_d2ade523c4bb), RangeKind::VolatileCd),
-        (Guid::from_text_digits(0x5cea02c9_4d07_69d3_269f_4496fbe096f9), RangeKind::PersistentDisk),
-        (Guid::from_text_digits(0x08018188_42cd_bb48_100f_5387d53ded3d), RangeKind::PersistentCd),
+    /// Each with the digits of its GUID, and what a message calls it.
+    const KNOWN: [(RangeKind, u128, &'static str); 8] = [
+        (RangeKind::Persistent, 0x66f0d379_b4f3_4074_ac43_0d3318b78cdb, "persistent memory"),
+        (RangeKind::Volatile, 0x7305944f_fdda_44e3_b16c_3f22d252e5d0, "volatile memory"),
+        (RangeKind::ControlRegion, 0x92f701f6_13b4_405d_910b_299367e8234c, "NVDIMM control region"),
+        (RangeKind::BlockDataWindow, 0x91af0530_5d86_470e_a6b0_0a2db9408249, "NVDIMM block data window"),
+        (RangeKind::VolatileDisk, 0x77ab535a_45fc_624b_5560_f7b281d1f96e, "volatile virtual disk"),
+        (RangeKind::VolatileCd, 0x3d5abd30_4175_87ce_6d64_d2ade523c4bb, "volatile virtual CD"),
+        (RangeKind::PersistentDisk, 0x5cea02c9_4d07_69d3_269f_4496fbe096f9, "persistent virtual disk"),
+        (RangeKind::PersistentCd, 0x08018188_42cd_bb48_100f_5387d53ded3d, "persistent virtual CD"),
     ];
 }
 
 impl From<Guid> for RangeKind {
     fn from(guid: Guid) -> RangeKind {
-        let known = Self::GUIDS.iter().find(|(known, _)| *known == guid);
-        known.map_or(RangeKind::Unknown(guid), |(_, kind)| *kind)
+        let known = Self::KNOWN.iter().find(|(_, digits, _)| Guid::from_text_digits(*digits) == guid);
+        known.map_or(RangeKind::Unknown(guid), |(kind, ..)| *kind)
     }
 }
 
 impl fmt::Display for RangeKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            RangeKind::Persistent => "persistent memory",
-            RangeKind::Volatile => "volatile memory",
-            RangeKind::ControlRegion => "NVDIMM control region",
-            RangeKind::BlockDataWindow => "NVDIMM block data window",
-            RangeKind::VolatileDisk => "volatile virtual disk",
-            RangeKind::VolatileCd => "volatile virtual CD",
-            RangeKind::PersistentDisk => "persistent virtual disk",
-            RangeKind::PersistentCd => "persistent virtual CD",
-            RangeKind::Unknown(guid) => return write!(f, "unknown kind {guid}"),
-        })
+        match (self, Self::KNOWN.iter().find(|(kind, ..)| kind == self)) {
+            (RangeKind::Unknown(guid), _) => write!(f, "unknown kind {guid}"),
+            (_, known) => f.write_str(known.map_or("", |(.., name)| name)),
+        }
     }
 }
 
@@ -161,15 +158,8 @@ impl MemoryAttributes {
 /// `WB|NV`; bits without a name as one hexadecimal number.
 impl fmt::Display for MemoryAttributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut unnamed = self.0;
-        let mut separator = "";
-        for (bit, name) in Self::NAMES {
-            if self.0 & bit != 0 {
-                write!(f, "{separator}{name}")?;
-                separator = "|";
-                unnamed &= !bit;
-            }
-        }
+        let unnamed = write_flags(f, self.0, Self::NAMES, "|")?;
+        let separator = if unnamed == self.0 { "" } else { "|" };
         if unnamed != 0 || self.0 == 0 { write!(f, "{separator}{unnamed:#x}") } else { Ok(()) }
     }
 }

@@ -1,10 +1,8 @@
 //! The table as a whole: its header, and the checks after which its bytes may be walked.
 
-use core::fmt;
-
 use crate::bytes::Fields;
-use crate::entry::RawEntries;
-use crate::{Capabilities, PersistenceDomain, StructureType};
+use crate::messages::messages;
+use crate::{Capabilities, PersistenceDomain};
 
 /// How many structures of a table are read; the rest is refused.
 ///
@@ -18,9 +16,9 @@ const HEADER_BYTES: usize = 40;
 /// A table with the right signature, length and checksum, or the structures that `_FIT` returned.
 #[derive(Clone, Copy, Debug)]
 pub struct Nfit<'a> {
-    structures: &'a [u8],
+    pub(crate) structures: &'a [u8],
     /// Offset of the first structure from the start of the table.
-    first_offset: usize,
+    pub(crate) first_offset: usize,
     revision: Option<u8>,
 }
 
@@ -63,8 +61,7 @@ impl<'a> Nfit<'a> {
 
     /// What the platform promises at power loss; `None` when the table does not say.
     pub fn capabilities(self) -> Option<Capabilities> {
-        let first = self.first(StructureType::CAPABILITIES, Capabilities::parse, |_| true);
-        first.map(|(_, capabilities)| capabilities)
+        self.first(|_| true).map(|(_, capabilities)| capabilities)
     }
 
     /// How far a store must have got to survive power loss, on every region of this table.
@@ -80,62 +77,39 @@ impl<'a> Nfit<'a> {
         let kept = |bytes: &[u8]| newer.raw_entries().flatten().any(|raw| raw.bytes == bytes);
         self.raw_entries().flatten().find(|raw| !kept(raw.bytes)).map(|raw| raw.offset)
     }
-
-    pub(crate) fn raw_entries(self) -> RawEntries<'a> {
-        RawEntries::new(self.structures, self.first_offset)
-    }
 }
 
-/// Why bytes are not an NFIT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TableError {
-    /// Fewer bytes than a header.
-    NoHeader {
-        /// Bytes that were given.
-        given: usize,
-    },
-    /// Another table.
-    Signature {
-        /// What stands in place of `NFIT`.
-        found: [u8; 4],
-    },
-    /// The length in the header is below the header's own or above what was given.
-    Length {
-        /// Length that the header claims, in bytes.
-        claimed: u32,
-        /// Bytes that were given.
-        given: usize,
-    },
-    /// The bytes do not sum to 0.
-    Checksum {
-        /// What they sum to, modulo 256.
-        sum: u8,
-        /// The checksum byte, at offset 9.
-        stored: u8,
-    },
-}
-
-impl fmt::Display for TableError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            TableError::NoHeader { given } => {
-                write!(f, "{given} bytes are too few for an NFIT: its header alone has {HEADER_BYTES}")
-            }
-            TableError::Signature { found } => {
-                write!(f, "signature is \"{}\", an NFIT's is \"NFIT\"", found.escape_ascii())
-            }
-            TableError::Length { claimed, given } => write!(
-                f,
-                "NFIT header claims {claimed} bytes, {HEADER_BYTES} to {given} are possible with {given} \
-                 given"
-            ),
-            TableError::Checksum { sum, stored } => write!(
-                f,
-                "NFIT bytes sum to {sum:#04x} instead of 0: the checksum at offset 9 is {stored:#04x}, \
-                 {:#04x} would fit",
-                stored.wrapping_sub(sum)
-            ),
-        }
+messages! {
+    /// Why bytes are not an NFIT.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum TableError {
+        /// Fewer bytes than a header.
+        NoHeader {
+            /// Bytes that were given.
+            given: usize
+        } => ("{given} bytes are too few for an NFIT: its header alone has {HEADER_BYTES}"),
+        /// Another table.
+        Signature {
+            /// What stands in place of `NFIT`.
+            found: [u8; 4]
+        } => ("signature is \"{}\", an NFIT's is \"NFIT\"", found.escape_ascii()),
+        /// The length in the header is below the header's own or above what was given.
+        Length {
+            /// Length that the header claims, in bytes.
+            claimed: u32,
+            /// Bytes that were given.
+            given: usize
+        } => ("NFIT header claims {claimed} bytes, {HEADER_BYTES} to {given} are possible with {given} given"),
+        /// The bytes do not sum to 0.
+        Checksum {
+            /// What they sum to, modulo 256.
+            sum: u8,
+            /// The checksum byte, at offset 9.
+            stored: u8
+        } => (
+            "NFIT bytes sum to {sum:#04x} instead of 0: the checksum at offset 9 is {stored:#04x}, {:#04x} would fit",
+            stored.wrapping_sub(sum)
+        ),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The info block of a block translation table (reference section 4.2): recognised, never used.
 
+use crate::error::ensure_sum;
 use crate::fletcher::info_block_checksum;
 use crate::{Error, INFO_BLOCK_BYTES};
 use uuid::Uuid;
@@ -51,10 +52,7 @@ impl Btt {
         if raw.signature != *b"BTT_ARENA_INFO\0\0" {
             return Ok(None);
         }
-        let (stored, computed) = (raw.checksum.get(), info_block_checksum(block));
-        if stored != computed {
-            return Err(Error::Checksum { stored, computed });
-        }
+        ensure_sum(raw.checksum.get(), info_block_checksum(block))?;
         Ok(Some(Self {
             uuid: Uuid::from_bytes(raw.uuid),
             parent_uuid: Uuid::from_bytes(raw.parent_uuid),

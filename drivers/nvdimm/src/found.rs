@@ -116,22 +116,19 @@ fn survey<A: LabelArea>(areas: impl IntoIterator<Item = A>) -> Result<Option<Fou
 /// Looks at both places for info blocks; `None` when neither has a signature.
 fn inspect_head(head: &[u8], namespace: Extent) -> Result<Option<Found>, Wrong> {
     let Extent { base_phys, len_bytes } = namespace;
-    if namespace.end_phys().is_none() {
-        return Err((Structure::Head, Error::NamespaceWraps { base_phys, len_bytes }));
-    }
-    let need_bytes = len_bytes.min(HEAD_BYTES as u64);
-    let Some(head) = head.get(..need_bytes as usize) else {
-        return Err((Structure::Head, Error::HeadNotRead { have_bytes: head.len() as u64, need_bytes }));
-    };
+    let wrong = |why| (Structure::Head, why);
+    namespace.end_phys().ok_or(wrong(Error::NamespaceWraps { base_phys, len_bytes }))?;
+    let (have_bytes, need_bytes) = (head.len() as u64, len_bytes.min(HEAD_BYTES as u64));
+    let head = head.get(..need_bytes as usize).ok_or(wrong(Error::HeadNotRead { have_bytes, need_bytes }))?;
     let (blocks, _) = head.as_chunks::<INFO_BLOCK_BYTES>();
     for block in blocks {
         if let Some(btt) = Btt::parse(block).map_err(|why| (Structure::Btt, why))? {
             return Ok(Some(Found::Btt(btt)));
         }
     }
-    let Some(block) = blocks.get(1) else { return Ok(None) };
     // The signature names the structure even when the rest of it does not hold.
-    let Some(kind) = InfoBlockKind::of(block) else { return Ok(None) };
+    let block = blocks.get(1).and_then(|block| Some((block, InfoBlockKind::of(block)?)));
+    let Some((block, kind)) = block else { return Ok(None) };
     let wrong = |why| (Structure::InfoBlock(kind), why);
     let Some(info) = InfoBlock::parse(block).map_err(wrong)? else { return Ok(None) };
     let placement = info.place(namespace, Uuid::nil()).map_err(wrong)?;

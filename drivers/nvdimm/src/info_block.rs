@@ -5,6 +5,7 @@
 //! 2. [`InfoBlock::place`]: every value against the namespace, in Linux's order, so that of several wrong
 //!    values we name the one that Linux would have stopped at.
 
+use crate::error::{ensure, ensure_sum};
 use crate::fletcher::info_block_checksum;
 use crate::{Error, Extent, HEAD_BYTES, INFO_BLOCK_BYTES};
 use core::fmt;
@@ -130,13 +131,9 @@ impl InfoBlock {
     pub fn parse(block: &[u8; INFO_BLOCK_BYTES]) -> Result<Option<Self>, Error> {
         let raw: &RawInfoBlock = zerocopy::transmute_ref!(block);
         let Some(kind) = InfoBlockKind::of(block) else { return Ok(None) };
-        let (stored, computed) = (raw.checksum.get(), info_block_checksum(block));
-        if stored != computed {
-            return Err(Error::Checksum { stored, computed });
-        }
-        if raw.major.get() != 1 {
-            return Err(Error::MajorVersion { found: raw.major.get(), expected: 1 });
-        }
+        ensure_sum(raw.checksum.get(), info_block_checksum(block))?;
+        let found = raw.major.get();
+        ensure(found == 1, Error::MajorVersion { found, expected: 1 })?;
         let minor = raw.minor.get();
         let data_offset_bytes = raw.data_offset.get();
         let align_bytes = match raw.align.get() {
@@ -169,52 +166,29 @@ impl InfoBlock {
     pub fn place(&self, namespace: Extent, parent: Uuid) -> Result<Placement, Error> {
         let Extent { base_phys, len_bytes } = namespace;
         let end_phys = namespace.end_phys().ok_or(Error::NamespaceWraps { base_phys, len_bytes })?;
-        if self.parent_uuid != parent {
-            return Err(Error::ParentUuid { found: self.parent_uuid, expected: parent });
-        }
+        let found = self.parent_uuid;
+        ensure(found == parent, Error::ParentUuid { found, expected: parent })?;
         let map = self.map()?;
-        let align_bytes = self.checked_align()?;
-        let data_offset_bytes = self.data_offset_bytes;
-        let start_pad = u64::from(self.start_pad_bytes);
-        let end_trunc = u64::from(self.end_trunc_bytes);
-        let no_data_left = Error::NoDataLeft {
-            data_offset_bytes,
-            start_pad_bytes: self.start_pad_bytes,
-            end_trunc_bytes: self.end_trunc_bytes,
-            len_bytes,
-        };
+        let Self { align_bytes, data_offset_bytes, start_pad_bytes, end_trunc_bytes, .. } = *self;
+        self.check_align()?;
+        let no_data_left =
+            Error::NoDataLeft { data_offset_bytes, start_pad_bytes, end_trunc_bytes, len_bytes };
 
-        if align_bytes > len_bytes {
-            return Err(Error::AlignExceedsNamespace { align_bytes, len_bytes });
-        }
-        if data_offset_bytes >= len_bytes {
-            return Err(Error::DataOffsetPastEnd { data_offset_bytes, len_bytes });
-        }
-        let start_phys = base_phys.checked_add(start_pad).ok_or(no_data_left)?;
+        ensure(align_bytes <= len_bytes, Error::AlignExceedsNamespace { align_bytes, len_bytes })?;
+        ensure(data_offset_bytes < len_bytes, Error::DataOffsetPastEnd { data_offset_bytes, len_bytes })?;
+        let start_phys = base_phys.checked_add(start_pad_bytes.into()).ok_or(no_data_left)?;
         let data_phys = start_phys.checked_add(data_offset_bytes).ok_or(no_data_left)?;
-        if !data_phys.is_multiple_of(align_bytes) {
-            return Err(Error::DataMisaligned { data_phys, align_bytes });
-        }
-        if !data_offset_bytes.is_multiple_of(PAGE) {
-            return Err(Error::DataOffsetNotPages(data_offset_bytes));
-        }
-        if !start_phys.is_multiple_of(SUBSECTION) {
-            return Err(Error::StartMisaligned { start_phys });
-        }
-        let end_phys = end_phys.checked_sub(end_trunc).ok_or(no_data_left)?;
-        if !end_phys.is_multiple_of(SUBSECTION) {
-            return Err(Error::EndMisaligned { end_phys });
-        }
-        if data_phys >= end_phys {
-            return Err(no_data_left);
-        }
-        if data_offset_bytes < HEAD_BYTES as u64 {
-            return Err(Error::DataOverInfoBlock { data_offset_bytes });
-        }
+        ensure(data_phys.is_multiple_of(align_bytes), Error::DataMisaligned { data_phys, align_bytes })?;
+        ensure(data_offset_bytes.is_multiple_of(PAGE), Error::DataOffsetNotPages(data_offset_bytes))?;
+        ensure(start_phys.is_multiple_of(SUBSECTION), Error::StartMisaligned { start_phys })?;
+        let end_phys = end_phys.checked_sub(end_trunc_bytes.into()).ok_or(no_data_left)?;
+        ensure(end_phys.is_multiple_of(SUBSECTION), Error::EndMisaligned { end_phys })?;
+        ensure(data_phys < end_phys, no_data_left)?;
+        ensure(data_offset_bytes >= HEAD_BYTES as u64, Error::DataOverInfoBlock { data_offset_bytes })?;
         let len_bytes = end_phys - data_phys;
-        if self.kind == InfoBlockKind::DevDax && !len_bytes.is_multiple_of(align_bytes) {
-            return Err(Error::LenMisaligned { len_bytes, align_bytes });
-        }
+        // fsdax may end anywhere.
+        let whole = self.kind == InfoBlockKind::FsDax || len_bytes.is_multiple_of(align_bytes);
+        ensure(whole, Error::LenMisaligned { len_bytes, align_bytes })?;
         Ok(Placement {
             uuid: self.uuid,
             parent_uuid: self.parent_uuid,
@@ -222,8 +196,8 @@ impl InfoBlock {
             align_bytes,
             data_offset_bytes: data_phys - base_phys,
             len_bytes,
-            start_pad_bytes: self.start_pad_bytes,
-            end_trunc_bytes: self.end_trunc_bytes,
+            start_pad_bytes,
+            end_trunc_bytes,
             minor: self.minor,
         })
     }
@@ -241,12 +215,12 @@ impl InfoBlock {
     }
 
     /// fsdax never maps by its alignment, so Linux takes any there; we ask for a power of two.
-    fn checked_align(&self) -> Result<u64, Error> {
+    fn check_align(&self) -> Result<(), Error> {
         let accepted = match self.kind {
             InfoBlockKind::DevDax => [4 << 10, 2 << 20, 1 << 30].contains(&self.align_bytes),
             InfoBlockKind::FsDax => self.align_bytes.is_power_of_two(),
         };
-        if accepted { Ok(self.align_bytes) } else { Err(Error::Align(self.align_bytes)) }
+        ensure(accepted, Error::Align(self.align_bytes))
     }
 }
 

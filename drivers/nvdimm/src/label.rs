@@ -1,6 +1,7 @@
 //! One namespace label: a piece of a namespace on one DIMM (reference section 3.3).
 
 use crate::Error;
+use crate::error::{ensure, ensure_sum};
 use crate::fletcher::fletcher64;
 use uuid::{Uuid, uuid};
 use zerocopy::little_endian::{U16, U32, U64};
@@ -89,20 +90,14 @@ impl Label {
     /// [`Error::Checksum`].
     pub fn parse(bytes: &[u8; MAX_LABEL_BYTES], slot: u32, format: LabelFormat) -> Result<Self, Error> {
         let raw: &RawLabel = zerocopy::transmute_ref!(bytes);
-        if raw.slot.get() != slot {
-            return Err(Error::LabelSlot { found: raw.slot.get(), expected: slot });
-        }
+        let found = raw.slot.get();
+        ensure(found == slot, Error::LabelSlot { found, expected: slot })?;
         let (dpa, rawsize_bytes) = (raw.dpa.get(), raw.rawsize.get());
-        if !(dpa | rawsize_bytes).is_multiple_of(4096) {
-            return Err(Error::LabelNotPages { dpa, rawsize_bytes });
-        }
+        ensure((dpa | rawsize_bytes).is_multiple_of(4096), Error::LabelNotPages { dpa, rawsize_bytes })?;
         if format == LabelFormat::V1_2 {
             let mut unsummed = *bytes;
             unsummed[CHECKSUM_OFFSET..].fill(0);
-            let (stored, computed) = (raw.checksum.get(), fletcher64(&unsummed));
-            if stored != computed {
-                return Err(Error::Checksum { stored, computed });
-            }
+            ensure_sum(raw.checksum.get(), fletcher64(&unsummed))?;
         }
         let guid = |bytes| match format {
             LabelFormat::V1_1 => Uuid::nil(),

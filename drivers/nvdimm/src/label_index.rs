@@ -5,6 +5,7 @@
 //! other block with the next sequence number, so after a crash one of them is whole.
 
 use crate::Error;
+use crate::error::{ensure, ensure_sum};
 use crate::fletcher::Fletcher64;
 use crate::label::{self, Label, LabelFormat, MAX_LABEL_BYTES};
 use crate::label_area::{LabelArea, fetch};
@@ -61,15 +62,6 @@ impl Geometry {
     }
 }
 
-/// What one of the two places for an index block holds.
-enum Probe {
-    /// No index block, or one for labels of the other size.
-    Absent,
-    Valid(LabelIndex),
-    /// An index block by its signature, but not one to go by.
-    Bad(Error),
-}
-
 /// The current index block of a label area.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelIndex {
@@ -103,9 +95,8 @@ impl LabelIndex {
             let mut valid = [None; 2];
             for (block, place) in valid.iter_mut().enumerate() {
                 match probe(area, geometry, block as u64)? {
-                    Probe::Absent => {}
-                    Probe::Valid(index) => *place = Some(index),
-                    Probe::Bad(error) => bad = bad.or(Some(error)),
+                    Ok(index) => *place = index,
+                    Err(error) => bad = bad.or(Some(error)),
                 }
             }
             match valid {
@@ -176,18 +167,23 @@ fn newer(first: LabelIndex, second: LabelIndex) -> LabelIndex {
     if second_is_newer { second } else { first }
 }
 
-fn probe(area: &mut impl LabelArea, geometry: Geometry, block: u64) -> Result<Probe, Error> {
+/// What one of the two places for an index block holds: none, or one for labels of the other size, is `None`; an error
+/// inside is that of a block which is one by its signature, but not to go by.
+fn probe(
+    area: &mut impl LabelArea,
+    geometry: Geometry,
+    block: u64,
+) -> Result<Result<Option<LabelIndex>, Error>, Error> {
     let offset_bytes = block * geometry.index_bytes;
     let mut piece = [0; INDEX_ALIGN];
     fetch(area, offset_bytes, &mut piece)?;
-    let Ok((raw, _)) = RawIndex::read_from_prefix(&piece) else { return Ok(Probe::Absent) };
+    let Ok((raw, _)) = RawIndex::read_from_prefix(&piece) else { return Ok(Ok(None)) };
     if raw.signature != *b"NAMESPACE_INDEX\0" {
-        return Ok(Probe::Absent);
+        return Ok(Ok(None));
     }
     match format_of(&raw) {
         Ok(format) if format == geometry.format => {}
-        Ok(_) => return Ok(Probe::Absent),
-        Err(error) => return Ok(Probe::Bad(error)),
+        other => return Ok(other.map(|_| None)),
     }
     piece[CHECKSUM_FIELD].fill(0);
     let mut sum = Fletcher64::default().update(&piece);
@@ -196,10 +192,7 @@ fn probe(area: &mut impl LabelArea, geometry: Geometry, block: u64) -> Result<Pr
         sum = sum.update(&piece);
     }
     let other_bytes = (1 - block) * geometry.index_bytes;
-    Ok(match check(&raw, sum.finish(), geometry, offset_bytes, other_bytes) {
-        Ok(index) => Probe::Valid(index),
-        Err(error) => Probe::Bad(error),
-    })
+    Ok(check(&raw, sum.finish(), geometry, offset_bytes, other_bytes).map(Some))
 }
 
 /// Sizes other than 128 came with version 1.2.
@@ -220,26 +213,16 @@ fn check(
     offset_bytes: u64,
     other_bytes: u64,
 ) -> Result<LabelIndex, Error> {
-    let sequence = raw.sequence.get() & 3;
-    let max = geometry.index_bytes;
-    if raw.checksum.get() != computed {
-        return Err(Error::Checksum { stored: raw.checksum.get(), computed });
-    }
-    if sequence == 0 {
-        return Err(Error::IndexSequence(raw.sequence.get()));
-    }
-    if raw.my_offset.get() != offset_bytes {
-        return Err(Error::IndexOffset { found: raw.my_offset.get(), expected: offset_bytes });
-    }
-    if raw.other_offset.get() != other_bytes {
-        return Err(Error::OtherIndexOffset { found: raw.other_offset.get(), expected: other_bytes });
-    }
-    if !(HEADER_BYTES..=max).contains(&raw.my_size.get()) {
-        return Err(Error::IndexSize { found: raw.my_size.get(), max });
-    }
-    let slots = raw.slots.get();
-    if u64::from(slots) > geometry.max_slots {
-        return Err(Error::SlotCount { found: slots, max: geometry.max_slots });
-    }
+    let (sequence, slots) = (raw.sequence.get() & 3, raw.slots.get());
+    ensure_sum(raw.checksum.get(), computed)?;
+    ensure(sequence != 0, Error::IndexSequence(raw.sequence.get()))?;
+    let (found, expected) = (raw.my_offset.get(), offset_bytes);
+    ensure(found == expected, Error::IndexOffset { found, expected })?;
+    let (found, expected) = (raw.other_offset.get(), other_bytes);
+    ensure(found == expected, Error::OtherIndexOffset { found, expected })?;
+    let (found, max) = (raw.my_size.get(), geometry.index_bytes);
+    ensure((HEADER_BYTES..=max).contains(&found), Error::IndexSize { found, max })?;
+    let max = geometry.max_slots;
+    ensure(u64::from(slots) <= max, Error::SlotCount { found: slots, max })?;
     Ok(LabelIndex { geometry, offset_bytes, sequence, slots })
 }

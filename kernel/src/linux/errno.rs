@@ -122,6 +122,7 @@ impl From<DaxError> for Errno {
             DaxError::Lifetime { why, .. } => match why {
                 LifetimeError::Alive | LifetimeError::Dying | LifetimeError::PinHeld => Errno::EBUSY,
                 LifetimeError::Dead | LifetimeError::Retired => Errno::ENXIO,
+                LifetimeError::NoMemory => Errno::ENOMEM,
             },
             DaxError::NoPages { .. } | DaxError::PastEnd { .. } => Errno::ERANGE,
             DaxError::ManyPages { .. } => Errno::EIO,

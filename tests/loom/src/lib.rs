@@ -17,6 +17,8 @@
 #[cfg(not(crossbeam_loom))]
 compile_error!("build in tests/loom, whose .cargo/config.toml passes --cfg crossbeam_loom to every crate");
 
+extern crate alloc;
+
 mod atomic;
 pub mod bug;
 #[rustfmt::skip] // It is formatted where it lives.

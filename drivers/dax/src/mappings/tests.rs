@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::memory::injection::fail_nth;
+use crate::name::DeviceName;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -24,7 +25,7 @@ fn an_allocation_that_fails_leaves_the_list_as_it_was() {
         assert_eq!((refused, failed), (Err(DaxError::NoMemory), true));
         assert!(mappings.0.lock().is_none());
     }
-    let (refused, failed) = fail_nth(0, || mappings.begin_work(|| true));
+    let (refused, failed) = fail_nth(0, || mappings.begin_work(|| Ok(())));
     assert_eq!((refused, failed), (Err(DaxError::NoMemory), true));
     assert_eq!(mappings.while_unused(|| ()), Ok(()));
 }
@@ -43,8 +44,10 @@ fn a_space_that_is_being_freed_stays_listed_until_it_is_gone() {
 #[test]
 fn work_in_hand_keeps_others_from_changing_the_device() {
     let mappings = Mappings::new();
-    assert_eq!(mappings.begin_work(|| false), Ok(false));
-    assert_eq!(mappings.begin_work(|| true), Ok(true));
+    let refused = Err(DaxError::NoBytes { name: DeviceName { region: 0, id: 0 } });
+    assert_eq!(mappings.begin_work(|| refused), refused);
+    assert_eq!(mappings.while_unused(|| ()), Ok(()));
+    assert_eq!(mappings.begin_work(|| Ok(())), Ok(()));
     assert_eq!(mappings.while_unused(|| ()), Err(InUse::AtWork));
     mappings.end_work();
     assert!(mappings.0.lock().is_none());

@@ -1,6 +1,7 @@
 //! Faults through the pager: sizes, windows, ends, generations; then threads that fault against a kill.
 
 use super::*;
+use crate::memory::injection::fail_nth;
 use crate::testing::*;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -130,6 +131,25 @@ fn s3_6_a_fault_without_frames_releases_the_pin_and_can_be_tried_again() {
     assert!(!device.epoch().is_pinned());
     assert_eq!(open.fault(&request, &mut |_, _| Installed::New), Ok(Installed::New));
     assert_eq!(open.fault(&request, &mut |_, _| Installed::Already), Ok(Installed::Already));
+    assert!(device.kill().is_ok());
+}
+
+#[test]
+fn a_mapping_without_memory_is_not_listed_and_can_be_tried_again() {
+    let open = device(MapSize::Size2M).open().expect("enabled");
+    let (device, space) = (open.device(), Weak::new());
+    for attaches in [true, false] {
+        let map = || if attaches { open.attach(&space) } else { open.inherit(&space) };
+        // The list, the place on it, the mapping itself.
+        for nth in 0..3 {
+            let (refused, failed) = fail_nth(nth, map);
+            assert_eq!((refused.err(), failed), (Some(Refusal::NoMemory), true), "allocation {nth}");
+            assert_eq!(device.mapping_count(), 0, "allocation {nth}");
+        }
+        let (mapping, failed) = fail_nth(3, map);
+        assert_eq!((mapping.is_ok(), failed, device.mapping_count()), (true, false, 1));
+    }
+    assert_eq!(device.mapping_count(), 0);
     assert!(device.kill().is_ok());
 }
 
