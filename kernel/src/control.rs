@@ -202,8 +202,9 @@ pub fn add_mapping(device: &Arc<DevDax>, range: PhysRange) -> Result<(), Control
 
 /// Lets programs open a device: what others left in its memory is zeroed first, unless that is waived.
 pub fn bind(name: DeviceName) -> Result<(), ControlError> {
-    // Not `NoDevice`: a device that was deleted cannot be bound, and nobody remembers which those are.
-    let device = device(name).map_err(|_| ControlError::NotInRegion)?;
+    // A device that was deleted is told from one that never was (reference 5.9).
+    let was_there = machine().registry.region(name.region).is_some_and(|region| region.has_had(name.id));
+    let device = device(name).map_err(|why| if was_there { ControlError::NotInRegion } else { why })?;
     check_unbound(&device)?;
     enable(&device)
 }

@@ -93,6 +93,7 @@ fn interrupt(vector: u8) {
 unsafe extern "C" {
     fn copy_user_instruction();
     fn zero_user_instruction();
+    fn exchange_user_instruction();
     fn copy_user_done();
 }
 
@@ -103,8 +104,8 @@ extern "C" fn kernel_trap(frame: &mut KernelFrame) {
     const NMI: u64 = 2;
     const PAGE_FAULT: u64 = 14;
     let address = Cr2::read_raw();
-    let copies = [copy_user_instruction as *const () as u64, zero_user_instruction as *const () as u64];
-    let copies = copies.contains(&frame.rip) && address < USER_END;
+    let copies = [copy_user_instruction, zero_user_instruction, exchange_user_instruction];
+    let copies = copies.iter().any(|&copy| copy as *const () as u64 == frame.rip) && address < USER_END;
     match frame.vector {
         PAGE_FAULT if copies => {
             let space = task::current_space();

@@ -18,6 +18,8 @@ unsafe extern "C" {
     fn copy_user(to: *mut u8, from: *const u8, len: usize) -> usize;
     /// trap.s: returns the words not zeroed.
     fn zero_user(to: *mut u64, words: usize) -> usize;
+    /// trap.s: returns 0 when `expected` holds what was found.
+    fn exchange_user(word: *mut u32, expected: &mut u32, new: u32) -> usize;
 }
 
 /// Copies `out.len()` bytes from the program's `address`.
@@ -47,6 +49,17 @@ pub fn zero(address: u64, len_bytes: u64) -> Result<(), BadAddress> {
     // SAFETY: the range lies in the lower half, where only a program's pages are; a fault there is fixed up.
     match unsafe { zero_user(address as *mut u64, len_bytes as usize / 8) } {
         0 => Ok(()),
+        _ => Err(BadAddress),
+    }
+}
+
+/// Puts `new` in the place of `expected` if that is there, atomically; what was there. `address` is a multiple of 4.
+pub fn compare_exchange(address: u64, expected: u32, new: u32) -> Result<u32, BadAddress> {
+    check(address, size_of::<u32>())?;
+    let mut found = expected;
+    // SAFETY: the word lies in the lower half, where only a program's pages are; a fault there is fixed up.
+    match unsafe { exchange_user(address as *mut u32, &mut found, new) } {
+        0 => Ok(found),
         _ => Err(BadAddress),
     }
 }

@@ -126,39 +126,3 @@ pub mod epoch {
         pub fn register(&self) {}
     }
 }
-
-/// What stands in for the files of /sys, which control dax devices.
-pub mod sys {
-    use crate::linux::errno::Answer;
-
-    /// What a path under /sys would name.
-    pub enum Entry {
-        /// A directory: never.
-        Directory,
-        /// A file: never.
-        File(SysFile),
-    }
-
-    /// A file that cannot be.
-    #[derive(Clone, Copy)]
-    pub struct SysFile {
-        /// Never looked at.
-        pub mode: u32,
-        never: core::convert::Infallible,
-    }
-
-    /// There is none.
-    pub fn find(_path: &str) -> Option<Entry> {
-        None
-    }
-
-    /// Never called.
-    pub fn read(file: SysFile, _position: u64, _buffer: u64, _count: u64) -> Answer {
-        match file.never {}
-    }
-
-    /// Never called.
-    pub fn write(file: SysFile, _buffer: u64, _count: u64) -> Answer {
-        match file.never {}
-    }
-}

@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 enum { FUTEX_WAIT, FUTEX_WAKE };
+#define FUTEX_WAITERS 0x80000000u
+#define FUTEX_OWNER_DIED 0x40000000u
 
 extern char **environ;
 static const char *self;
@@ -361,6 +363,114 @@ static int a_thousand_short_lives(void) {
 	return 0;
 }
 
+/* An orphan's child by CLONE_PARENT has the orphan's parent, which is in no table here. */
+static int an_orphan_makes_a_sister(void) {
+	volatile int *shared = shared_page();
+	pid_t first = getpid(), middle = fork();
+	if (middle == 0) {
+		pid_t parent = getpid();
+		if (fork() != 0)
+			_exit(0);
+		while (getppid() == parent)
+			sched_yield();
+		int own = getppid();
+		long sister = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, 0, 0, 0);
+		if (sister == 0) {
+			shared[1] = getppid() == own ? 1 : 2;
+			_exit(0);
+		}
+		shared[2] = sister > 0 && getppid() != first ? 1 : 2;
+		_exit(0);
+	}
+	int status;
+	EXPECT(waitpid(middle, &status, 0) == middle && status == 0);
+	for (int i = 0; i < 500 && !(shared[1] && shared[2]); i++)
+		nap(10);
+	EXPECT(shared[1] == 1 && shared[2] == 1);
+	EXPECT(waitpid(-1, &status, 0) == -1 && errno == ECHILD);
+	return 0;
+}
+
+/* <linux/futex.h>: struct robust_list_head, and a lock behind its list entry. */
+struct robust {
+	void *next;
+	long distance;
+	void *pending;
+	void *entry;
+	int word;
+};
+
+/* Dies with `word` as the lock that it was about to take or to release. */
+static int dies_at_a_lock(volatile struct robust *robust, int is_owner) {
+	pid_t pid = fork();
+	if (pid == 0) {
+		robust->next = (void *)robust;
+		robust->distance = sizeof(void *);
+		robust->pending = (void *)&robust->entry;
+		nap(50);
+		robust->word = is_owner ? (int)(getpid() | FUTEX_WAITERS) : 0;
+		_exit(syscall(SYS_set_robust_list, robust, 3 * sizeof(void *)) != 0);
+	}
+	return pid;
+}
+
+static int who_dies_at_a_lock_wakes_the_next(void) {
+	volatile struct robust *robust = (volatile void *)shared_page();
+	for (int is_owner = 0; is_owner < 2; is_owner++) {
+		robust->word = 7;
+		pid_t pid = dies_at_a_lock(robust, is_owner);
+		struct timespec limit = {10, 0};
+		EXPECT(syscall(SYS_futex, &robust->word, FUTEX_WAIT, 7, &limit, NULL, 0) == 0);
+		EXPECT(robust->word == (is_owner ? (int)(FUTEX_WAITERS | FUTEX_OWNER_DIED) : 0));
+		int status;
+		EXPECT(waitpid(pid, &status, 0) == pid && status == 0);
+	}
+	return 0;
+}
+
+/* Two that wake up on one idle CPU at once, and of which neither lets the other run. */
+static int both_of_two_that_are_woken_get_a_turn(void) {
+	volatile int *shared = shared_page();
+	cpu_set_t before, here, there;
+	EXPECT(sched_getaffinity(0, sizeof before, &before) == 0);
+	int last = 0;
+	for (int cpu = 0; cpu < 64; cpu++)
+		last = CPU_ISSET(cpu, &before) ? cpu : last;
+	CPU_ZERO(&here);
+	CPU_ZERO(&there);
+	CPU_SET(0, &here);
+	CPU_SET(last, &there);
+	EXPECT(sched_setaffinity(0, sizeof here, &here) == 0);
+	for (int round = 0; round < 20; round++) {
+		pid_t pids[2];
+		shared[0] = shared[1] = shared[2] = 0;
+		for (int i = 0; i < 2; i++) {
+			pids[i] = fork();
+			if (pids[i] == 0) {
+				sched_setaffinity(0, sizeof there, &there);
+				syscall(SYS_futex, shared, FUTEX_WAIT, 0, NULL, NULL, 0);
+				shared[1 + i] = 1;
+				while (!shared[2 - i])
+					;
+				_exit(0);
+			}
+		}
+		nap(5);
+		*shared = 1;
+		syscall(SYS_futex, shared, FUTEX_WAKE, 2, NULL, NULL, 0);
+		for (int i = 0; i < 2; i++) {
+			int status, ended = 0;
+			for (int turn = 0; turn < 1000 && !(ended = waitpid(pids[i], &status, WNOHANG)); turn++)
+				nap(10);
+			if (!ended)
+				kill(pids[0], SIGKILL), kill(pids[1], SIGKILL);
+			EXPECT(ended == pids[i] && status == 0);
+		}
+	}
+	EXPECT(sched_setaffinity(0, sizeof before, &before) == 0);
+	return 0;
+}
+
 static int clone_refuses_nonsense(void) {
 	EXPECT(syscall(SYS_clone, CLONE_THREAD | SIGCHLD, 0, 0, 0, 0) == -1 && errno == EINVAL);
 	EXPECT(syscall(SYS_clone, CLONE_SIGHAND | SIGCHLD, 0, 0, 0, 0) == -1 && errno == EINVAL);
@@ -389,6 +499,9 @@ static const struct test tests[] = {
 	CASE(kill_finds_whom_it_means),
 	CASE(cpu_time_of_children_is_counted),
 	CASE(a_thousand_short_lives),
+	CASE(an_orphan_makes_a_sister),
+	CASE(who_dies_at_a_lock_wakes_the_next),
+	CASE(both_of_two_that_are_woken_get_a_turn),
 	CASE(clone_refuses_nonsense),
 };
 

@@ -159,6 +159,41 @@ static void *sleep_long(void *unused) {
 	int result = nanosleep(&time, NULL);
 	return result == -1 && errno == EINTR ? NULL : &its_tid + (unused != NULL);
 }
+static int operated[2], finished;
+static void *waits_for_a_word(void *word) {
+	long answer = syscall(SYS_futex, word, 0 /* FUTEX_WAIT */, *(int *)word, NULL, NULL, 0);
+	__atomic_add_fetch(&finished, 1, __ATOMIC_SEQ_CST);
+	return (void *)answer;
+}
+/* FUTEX_WAKE_OP; the arguments of FUTEX_OP (futex(2)). */
+static long wake_op(int op, int oparg, int cmp, int cmparg) {
+	int code = (op & 15) << 28 | (cmp & 15) << 24 | (oparg & 0xfff) << 12 | (cmparg & 0xfff);
+	return syscall(SYS_futex, &operated[0], 5, 1, 1L, &operated[1], code);
+}
+static int a_wake_changes_another_word(void) {
+	enum { SET, ADD, OR, ANDN, XOR, SHIFT = 8 };
+	enum { EQ, NE, LT, LE, GT, GE };
+	operated[1] = 5;
+	EXPECT(wake_op(ADD, 3, EQ, 5) == 0 && operated[1] == 8);
+	EXPECT(wake_op(OR | SHIFT, 4, LT, 0) == 0 && operated[1] == 24);
+	EXPECT(wake_op(ANDN, 8, GE, 24) == 0 && operated[1] == 16);
+	EXPECT(wake_op(XOR, 17, NE, 1) == 0 && operated[1] == 1);
+	EXPECT(wake_op(SET, -1, LE, -5) == 0 && operated[1] == -1);
+	EXPECT(wake_op(7, 0, EQ, 0) == -1 && errno == ENOSYS && operated[1] == -1);
+	EXPECT(wake_op(SET, 0, 9, 0) == -1 && errno == ENOSYS);
+	pthread_t threads[2];
+	operated[1] = 0;
+	for (int i = 0; i < 2; i++)
+		EXPECT(pthread_create(&threads[i], NULL, waits_for_a_word, &operated[i]) == 0);
+	nap(50);
+	/* Not so: the first only. Then the second's. */
+	EXPECT(wake_op(ADD, 1, GT, 0) == 1 && operated[1] == 1);
+	EXPECT(pthread_join(threads[0], NULL) == 0 && finished == 1);
+	EXPECT(wake_op(SET, 7, GT, 0) == 1 && operated[1] == 7);
+	EXPECT(pthread_join(threads[1], NULL) == 0 && finished == 2);
+	return 0;
+}
+
 static int signals_go_to_the_thread_they_mean(void) {
 	struct sigaction action = {.sa_handler = note};
 	sigaction(SIGUSR1, &action, NULL);
@@ -412,6 +447,7 @@ static const struct test tests[] = {
 	CASE(a_condition_passes_the_turn),
 	CASE(a_futex_wait_ends_in_time),
 	CASE(bits_and_queues_pick_who_wakes),
+	CASE(a_wake_changes_another_word),
 	CASE(signals_go_to_the_thread_they_mean),
 	CASE(the_end_of_a_process_ends_all_its_waits),
 	CASE(a_fork_in_a_thread_copies_that_thread_only),

@@ -183,6 +183,11 @@ impl DaxRegion {
         self.space.lock().youngest.map(|id| self.name_of(id))
     }
 
+    /// Is there a device of this id, or was there one?
+    pub fn has_had(&self, id: u32) -> bool {
+        id < self.space.lock().had
+    }
+
     /// The device of this id.
     pub fn device(&self, id: u32) -> Option<Arc<DevDax>> {
         self.devices.get(id)
@@ -211,6 +216,7 @@ impl DaxRegion {
         self.devices.insert(id, device)?;
         space.seed.get_or_insert(id);
         space.youngest = Some(id);
+        space.had = space.had.max(id + 1);
         Ok(())
     }
 

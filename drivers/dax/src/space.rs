@@ -28,6 +28,8 @@ pub(crate) struct Space {
     /// The first device of those that were created with `create` and never enabled.
     pub seed: Option<u32>,
     pub youngest: Option<u32>,
+    /// Ids are given lowest first: those below were a device's once.
+    pub had: u32,
     /// No id is given out any more.
     pub is_removed: bool,
 }
@@ -39,7 +41,7 @@ impl Space {
         free.insert(range);
         let (ids, scrub) = (IdSet::new(limit), Scrub::Required);
         let (seed, youngest, is_removed) = (None, None, false);
-        Space { region, range, free, dirty, scrub, ids, devices: 0, seed, youngest, is_removed }
+        Space { region, range, free, dirty, scrub, ids, devices: 0, seed, youngest, had: 0, is_removed }
     }
 
     /// Bytes that no device holds.

@@ -10,5 +10,6 @@ pub mod percpu;
 pub mod smp;
 pub mod stack;
 
-#[cfg(target_os = "none")]
+// In tests only for the linker: what a vtable of a file reaches.
+#[cfg(any(target_os = "none", test))]
 core::arch::global_asm!(include_str!("trap.s"));

@@ -213,3 +213,19 @@ zero_user:
 zero_user_instruction:
     rep stosq
     jmp copy_user_done
+
+# exchange_user(word: rdi, expected: rsi, new: edx) -> rax: 0, or 4 when the word is not there. Puts `new` in the place
+# of what rsi points to, if that is there, and leaves there what was found. As above.
+    .global exchange_user
+exchange_user:
+    mov ecx, 4
+    mov eax, [rsi]
+    cmp byte ptr [rip + smap_is_on], 0
+    je exchange_user_instruction
+    stac
+    .global exchange_user_instruction
+exchange_user_instruction:
+    lock cmpxchg [rdi], edx
+    mov [rsi], eax
+    xor ecx, ecx
+    jmp copy_user_done

@@ -6,12 +6,7 @@
 use super::errno::{Answer, Errno};
 use super::memory::{check_range, lets_others_in, log_range_refusal};
 use super::thread::Thread;
-use linux_raw_sys::general::{
-    MADV_COLD, MADV_COLLAPSE, MADV_DODUMP, MADV_DOFORK, MADV_DONTDUMP, MADV_DONTFORK, MADV_DONTNEED,
-    MADV_DONTNEED_LOCKED, MADV_FREE, MADV_HUGEPAGE, MADV_KEEPONFORK, MADV_MERGEABLE, MADV_NOHUGEPAGE,
-    MADV_NORMAL, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_RANDOM, MADV_REMOVE,
-    MADV_SEQUENTIAL, MADV_SOFT_OFFLINE, MADV_UNMERGEABLE, MADV_WILLNEED, MADV_WIPEONFORK,
-};
+use linux_raw_sys::general::*;
 use mm::pager::{Access, Refusal};
 use mm::range::{PAGE_SIZE, VirtRange};
 use mm::vma::{Backing, VmaFlags};

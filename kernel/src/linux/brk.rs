@@ -1,11 +1,10 @@
 //! The program break: the end of a heap that grows behind the program's image.
 
 use super::errno::Answer;
+use super::memory::private;
 use super::thread::Thread;
-use mm::pager::{Prot, Sharing};
+use mm::pager::Prot;
 use mm::range::{PAGE_SIZE, USER_END, VirtRange};
-use mm::space::{MapRequest, Placement};
-use mm::vma::{Backing, VmaFlags};
 
 /// The end of a program's data, which brk moves.
 #[derive(Clone, Copy)]
@@ -38,18 +37,7 @@ pub fn brk(thread: &mut Thread, end: u64) -> Answer {
     }
     let space = &thread.space;
     let moved = if new_page > old_page {
-        let request = MapRequest {
-            placement: Placement::FixedNoReplace(old_page),
-            len_bytes: new_page - old_page,
-            prot: Prot::READ | Prot::WRITE,
-            max_prot: Prot::all(),
-            sharing: Sharing::Private,
-            backing: Backing::Anonymous,
-            offset_bytes: 0,
-            flags: VmaFlags::empty(),
-            name: "",
-        };
-        space.mmap(&request).map(|_| ())
+        space.mmap(&private(old_page, new_page - old_page, Prot::READ | Prot::WRITE)).map(drop)
     } else if new_page < old_page {
         space.munmap(new_page, old_page - new_page)
     } else {

@@ -2,6 +2,7 @@
 
 use super::abi::{Rusage, SigInfo};
 use super::errno::{Answer, Errno};
+use super::io::tell_if_asked;
 use super::process::{self, ExitStatus, Process};
 use super::signal::{Sent, Signal};
 use super::thread::Thread;
@@ -61,12 +62,8 @@ pub fn wait4(thread: &mut Thread, pid: i32, status: u64, options: u32, usage: u6
     };
     let wish = Wish { which, options: options | WEXITED, what: "wait4" };
     let Some((child, end)) = wait(thread, &wish)? else { return Ok(0) };
-    if status != 0 {
-        user_memory::write_value(status, &end.wait_status())?;
-    }
-    if usage != 0 {
-        user_memory::write_value(usage, &usage_of(&child))?;
-    }
+    tell_if_asked(status, &end.wait_status())?;
+    tell_if_asked(usage, &usage_of(&child))?;
     Ok(child.pid as u64)
 }
 

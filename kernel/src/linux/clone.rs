@@ -14,11 +14,7 @@ use crate::task::park::Interruptible;
 use crate::user_memory;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
-use linux_raw_sys::general::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_CLEAR_SIGHAND, CLONE_DETACHED, CLONE_FILES, CLONE_FS,
-    CLONE_IO, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM,
-    CLONE_THREAD, CLONE_UNTRACED, CLONE_VFORK, CLONE_VM, CSIGNAL,
-};
+use linux_raw_sys::general::*;
 use mm::lock::{Rank, SpaceLock, SpinLock};
 use mm::range::{PAGE_SIZE, USER_END};
 use mm::space::AddressSpace;

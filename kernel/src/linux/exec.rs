@@ -10,7 +10,7 @@ use super::memory::check_reserve;
 use super::signal::{Signal, Signals};
 use super::stack::MAX_ARGUMENT_BYTES;
 use super::thread::{Thread, default_name};
-use super::tree::{self, Node};
+use super::tree::{self, Links};
 use crate::arch::{context, fpu};
 use crate::initrd::File;
 use crate::machine::machine;
@@ -68,12 +68,8 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
 }
 
 fn find_program(thread: &Thread, path: &str) -> Result<&'static File, Errno> {
-    let file = match tree::find(&thread.owner(), path)? {
-        Node::File(file) => file,
-        Node::Executable => thread.program.executable,
-        _ => return Err(Errno::EACCES),
-    };
-    if file.mode & 0o111 == 0 { Err(Errno::EACCES) } else { Ok(file) }
+    let program = tree::find(thread, path, Links::Follow)?.program();
+    program.filter(|file| file.mode & 0o111 != 0).ok_or(Errno::EACCES)
 }
 
 /// What the strings and pointers may still take.

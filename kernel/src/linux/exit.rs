@@ -21,7 +21,7 @@ pub fn exit_group(thread: &mut Thread, status: u64) -> Answer {
 /// exit(2): this thread only. The process's status is what its first thread says.
 pub fn exit(thread: &mut Thread, status: u64) -> Answer {
     if thread.member.tid() == thread.process.pid {
-        thread.process.group.lock().set_first_status(ExitStatus::Exited(status as u8));
+        thread.process.group.lock().first_status = ExitStatus::Exited(status as u8);
     }
     thread.task.attend(ATTEND_EXIT);
     Ok(0)
@@ -84,14 +84,21 @@ impl Thread {
         }
     }
 
-    /// Marks a word that this thread owns. Not atomic, so a waiter may be about to set FUTEX_WAITERS: all are woken, and
-    /// one that is not asleep yet finds that the word has changed.
+    /// Marks a word that this thread owns, and wakes who waits for it.
     fn release_robust_futex(&self, word: u64) -> Result<(), BadAddress> {
-        let value: u32 = user_memory::read_value(word)?;
-        if value & FUTEX_TID_MASK == self.member.tid().unsigned_abs() {
-            user_memory::write_value(word, &(value & FUTEX_WAITERS | FUTEX_OWNER_DIED))?;
-            let _ = futex::wake(self, word, FUTEX_BITSET_MATCH_ANY, usize::MAX);
+        if !word.is_multiple_of(4) {
+            return Err(BadAddress);
         }
-        Ok(())
+        loop {
+            let value: u32 = user_memory::read_value(word)?;
+            if value & FUTEX_TID_MASK != self.member.tid().unsigned_abs() {
+                return Ok(());
+            }
+            let left = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;
+            if user_memory::compare_exchange(word, value, left)? == value {
+                let _ = futex::wake(self, word, FUTEX_BITSET_MATCH_ANY, 1);
+                return Ok(());
+            }
+        }
     }
 }

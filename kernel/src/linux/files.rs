@@ -1,14 +1,10 @@
 //! Descriptors: small numbers for open files, and the calls that only shuffle them.
 
-use super::dev::Device;
+use super::dev::Stream;
 use super::errno::{Answer, Errno};
 use super::memory::vec_for;
-use super::proc::ProcFile;
-use super::sys::SysFile;
+use super::node::Node;
 use super::thread::Thread;
-use super::tree::Directory;
-use crate::dax::OpenDax;
-use crate::initrd::File;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,47 +17,18 @@ use linux_raw_sys::ioctl::{FIOCLEX, FIONCLEX};
 /// Descriptors that a program may have (Linux's default RLIMIT_NOFILE).
 pub const MAX_DESCRIPTORS: usize = 1024;
 
-/// The three ways out of and into the machine.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stream {
-    /// Always at its end.
-    Stdin,
-    /// Arrives on the host's stdout.
-    Stdout,
-    /// Arrives on the host's stderr.
-    Stderr,
-}
-
-/// What is open.
-pub enum Object {
-    /// Looks like a pipe: no position, no mapping.
-    Stream(Stream),
-    /// A directory.
-    Directory(Directory),
-    /// A file of the initrd, read only.
-    File(&'static File),
-    /// /dev/null and the like.
-    Device(Device),
-    /// A dax device, in the generation in which it was opened.
-    Dax(Arc<OpenDax>),
-    /// A file under /proc.
-    Proc(ProcFile),
-    /// A file under /sys.
-    Sys(SysFile),
-}
-
 /// An open file; descriptors made by dup share it, position and all.
 pub struct OpenFile {
-    /// What it is.
-    pub object: Object,
+    /// What is open.
+    pub node: Arc<dyn Node>,
     flags: AtomicU32,
     position: AtomicU64,
 }
 
 impl OpenFile {
     /// A file opened with open(2)'s `flags`.
-    pub fn new(object: Object, flags: u32) -> OpenFile {
-        OpenFile { object, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
+    pub fn new(node: Arc<dyn Node>, flags: u32) -> OpenFile {
+        OpenFile { node, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
     }
 
     /// Opened for reading?
@@ -109,7 +76,7 @@ impl Descriptors {
     /// 0, 1 and 2.
     pub fn new() -> Descriptors {
         let stream = |stream, flags| {
-            let file = Arc::new(OpenFile::new(Object::Stream(stream), flags));
+            let file = Arc::new(OpenFile::new(Arc::new(stream), flags));
             Some(Descriptor { file, close_on_exec: false })
         };
         let stdin = stream(Stream::Stdin, O_RDONLY);
@@ -137,13 +104,9 @@ impl Descriptors {
     fn add_from(&mut self, lowest: usize, file: Arc<OpenFile>, close_on_exec: bool) -> Answer {
         let used = self.slots.iter().skip(lowest).take_while(|slot| slot.is_some()).count();
         match lowest + used {
-            fd if fd < MAX_DESCRIPTORS => self.put(fd, Descriptor { file, close_on_exec }),
-            _ => Err(Errno::EMFILE),
+            MAX_DESCRIPTORS.. => Err(Errno::EMFILE),
+            fd => self.replace(fd, Descriptor { file, close_on_exec }).map(|_| fd as u64),
         }
-    }
-
-    fn put(&mut self, fd: usize, descriptor: Descriptor) -> Answer {
-        self.replace(fd, descriptor).map(|_| fd as u64)
     }
 
     /// Gives the file that the descriptor was before: closing it is for when the lock is no longer held.
@@ -291,11 +254,12 @@ pub fn umask(thread: &mut Thread, mask: u32) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::linux::dev::Device;
 
     #[test]
     fn the_fourth_access_mode_neither_reads_nor_writes() {
         let may = |flags| {
-            let file = OpenFile::new(Object::Device(Device::Zero), flags);
+            let file = OpenFile::new(Arc::new(Device::Zero), flags);
             (file.is_readable(), file.is_writable())
         };
         assert_eq!([0, 1, 2, 3].map(may), [(true, false), (false, true), (true, true), (false, false)]);
@@ -304,7 +268,7 @@ mod tests {
     #[test]
     fn a_path_descriptor_is_there_only_for_calls_that_take_one() {
         let mut files = Descriptors::new();
-        let file = Arc::new(OpenFile::new(Object::Device(Device::Zero), O_PATH));
+        let file = Arc::new(OpenFile::new(Arc::new(Device::Zero), O_PATH));
         assert_eq!(files.add(file, 0), Ok(3));
         assert_eq!(files.get(3).err(), Some(Errno::EBADF));
         assert!(files.get_any(3).is_ok());

@@ -13,10 +13,7 @@ use crate::task;
 use crate::task::park::{self, Interruptible, Key, Park, Wake};
 use crate::user_memory;
 use core::cell::Cell;
-use linux_raw_sys::general::{
-    FUTEX_BITSET_MATCH_ANY, FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE,
-    FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAKE, FUTEX_WAKE_BITSET,
-};
+use linux_raw_sys::general::*;
 use x86_64::VirtAddr;
 
 /// futex(2). `timeout` is a timespec's address or, to requeue, a count; `second` is the word to move to.
@@ -35,7 +32,7 @@ pub fn futex(
         return Err(Errno::ENOSYS);
     }
     let mask = match command {
-        FUTEX_WAIT | FUTEX_WAKE | FUTEX_REQUEUE | FUTEX_CMP_REQUEUE => FUTEX_BITSET_MATCH_ANY,
+        FUTEX_WAIT | FUTEX_WAKE | FUTEX_REQUEUE | FUTEX_CMP_REQUEUE | FUTEX_WAKE_OP => FUTEX_BITSET_MATCH_ANY,
         FUTEX_WAIT_BITSET | FUTEX_WAKE_BITSET => value3,
         _ => return Err(Errno::ENOSYS),
     };
@@ -45,9 +42,12 @@ pub fn futex(
     }
     match command {
         FUTEX_WAIT | FUTEX_WAIT_BITSET => wait(thread, word, value, mask, deadline_ns),
-        FUTEX_WAKE | FUTEX_WAKE_BITSET => {
-            let count = usize::try_from(value as i32).unwrap_or(1).max(1);
-            wake(thread, word, mask, count)
+        FUTEX_WAKE | FUTEX_WAKE_BITSET => wake(thread, word, mask, at_least_one(value)),
+        FUTEX_WAKE_OP => {
+            let is_so = change(thread, second, value3)?;
+            let woken = wake(thread, word, mask, at_least_one(value))?;
+            let also = if is_so { wake(thread, second, mask, at_least_one(timeout as u32))? } else { 0 };
+            Ok(woken + also)
         }
         _ => {
             let expected = (command == FUTEX_CMP_REQUEUE).then_some(value3);
@@ -55,6 +55,48 @@ pub fn futex(
             let [Ok(to_wake), Ok(to_move)] = counts else { return Err(Errno::EINVAL) };
             requeue(thread, word, second, to_wake, to_move, expected)
         }
+    }
+}
+
+/// How many to wake: Linux wakes one before it looks at the count.
+fn at_least_one(count: u32) -> usize {
+    usize::try_from(count as i32).unwrap_or(1).max(1)
+}
+
+/// FUTEX_WAKE_OP: does to the word what `code` says, and compares what was there (include/uapi/linux/futex.h, FUTEX_OP).
+fn change(thread: &mut Thread, word: u64, code: u32) -> Result<bool, Errno> {
+    if !word.is_multiple_of(4) {
+        return Err(Errno::EINVAL);
+    }
+    let signed = |twelve_bits: u32| (twelve_bits << 20) as i32 >> 20;
+    let (operand, compared) = (signed(code >> 12), signed(code));
+    let operand = match code >> 28 & FUTEX_OP_OPARG_SHIFT {
+        0 => operand as u32,
+        _ => 1 << (operand & 31),
+    };
+    let old = loop {
+        let old: u32 = user_memory::read_value(word)?;
+        let new = match code >> 28 & !FUTEX_OP_OPARG_SHIFT {
+            FUTEX_OP_SET => operand,
+            FUTEX_OP_ADD => old.wrapping_add(operand),
+            FUTEX_OP_OR => old | operand,
+            FUTEX_OP_ANDN => old & !operand,
+            FUTEX_OP_XOR => old ^ operand,
+            _ => return Err(Errno::ENOSYS),
+        };
+        if user_memory::compare_exchange(word, old, new)? == old {
+            break old as i32;
+        }
+        look_again(thread)?;
+    };
+    match code >> 24 & 15 {
+        FUTEX_OP_CMP_EQ => Ok(old == compared),
+        FUTEX_OP_CMP_NE => Ok(old != compared),
+        FUTEX_OP_CMP_LT => Ok(old < compared),
+        FUTEX_OP_CMP_LE => Ok(old <= compared),
+        FUTEX_OP_CMP_GT => Ok(old > compared),
+        FUTEX_OP_CMP_GE => Ok(old >= compared),
+        _ => Err(Errno::ENOSYS),
     }
 }
 

@@ -189,7 +189,8 @@ fn parse_file_header(bytes: &[u8]) -> Result<FileHeader<LittleEndian>, ImageErro
     let header = bytes.first_chunk::<FILE_HEADER_BYTES>().ok_or(truncated)?;
     let [m0, m1, m2, m3, class, order, version, osabi, abi_version, ..] = *header;
     if [m0, m1, m2, m3] != abi::ELFMAGIC {
-        return Err(ImageError::Magic([m0, m1, m2, m3]));
+        let is_script = [m0, m1] == *b"#!";
+        return Err(if is_script { ImageError::Script } else { ImageError::Magic([m0, m1, m2, m3]) });
     }
     if class != abi::ELFCLASS64 {
         return Err(ImageError::Class(class));

@@ -1,9 +1,9 @@
 //! Who am I and where: identity, limits, the machine, random numbers, the thread's pointers.
 
-use super::abi::{Rlimit, Sysinfo, Utsname};
+use super::abi::{Rlimit, Sysinfo, Utsname, padded};
 use super::errno::{Answer, Errno};
 use super::files::MAX_DESCRIPTORS;
-use super::io;
+use super::io::{self, tell, tell_if_asked};
 use super::process;
 use super::thread::Thread;
 use crate::clock;
@@ -11,11 +11,7 @@ use crate::machine::machine;
 use crate::random;
 use crate::task;
 use crate::user_memory;
-use linux_raw_sys::general::{
-    ARCH_SET_FS, GRND_INSECURE, GRND_NONBLOCK, GRND_RANDOM, MLOCK_LIMIT, RLIM_NLIMITS, RLIMIT_CORE,
-    RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_RTPRIO, RLIMIT_STACK,
-    robust_list_head,
-};
+use linux_raw_sys::general::*;
 use linux_raw_sys::prctl::{
     PR_GET_DUMPABLE, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
 };
@@ -64,22 +60,13 @@ pub fn prlimit(thread: &mut Thread, pid: i32, resource: u32, new: u64, old: u64)
         *slot = wanted;
     }
     drop(settings);
-    if old != 0 {
-        user_memory::write_value(old, &before)?;
-    }
-    Ok(0)
+    tell_if_asked(old, &before)
 }
 
 /// uname(2).
 #[inline(never)]
 pub fn uname(out: u64) -> Answer {
-    let field = |text: &str| {
-        let mut field = [0; 65];
-        for (to, from) in field.iter_mut().take(64).zip(text.bytes()) {
-            *to = from;
-        }
-        field
-    };
+    let field = |text: &str| padded(text.as_bytes());
     let name = Utsname {
         sysname: field("Linux"),
         nodename: field("daxite"),
@@ -89,8 +76,7 @@ pub fn uname(out: u64) -> Answer {
         machine: field("x86_64"),
         domainname: field("(none)"),
     };
-    user_memory::write_value(out, &name)?;
-    Ok(0)
+    tell(out, &name)
 }
 
 /// sysinfo(2).
@@ -104,8 +90,7 @@ pub fn sysinfo(out: u64) -> Answer {
         mem_unit: 1,
         ..Sysinfo::new_zeroed()
     };
-    user_memory::write_value(out, &info)?;
-    Ok(0)
+    tell(out, &info)
 }
 
 /// getresuid(2), getresgid(2): 0 for all three.
@@ -138,15 +123,9 @@ pub fn arch_prctl(code: u32, address: u64) -> Answer {
             task::set_fs_base(address);
             Ok(0)
         }
-        ARCH_GET_FS => {
-            user_memory::write_value(address, &task::fs_base())?;
-            Ok(0)
-        }
+        ARCH_GET_FS => tell(address, &task::fs_base()),
         // Nobody can set it.
-        ARCH_GET_GS => {
-            user_memory::write_value(address, &0u64)?;
-            Ok(0)
-        }
+        ARCH_GET_GS => tell(address, &0u64),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -166,8 +145,7 @@ pub fn get_robust_list(thread: &mut Thread, tid: i32, head: u64, len_bytes: u64)
         return Err(Errno::ESRCH);
     }
     user_memory::write_value(len_bytes, &ROBUST_HEAD_BYTES)?;
-    user_memory::write_value(head, &thread.robust_list)?;
-    Ok(0)
+    tell(head, &thread.robust_list)
 }
 
 /// getrandom(2): never blocks, whatever the flags.
@@ -200,10 +178,7 @@ pub fn prctl(thread: &mut Thread, option: u32, argument: u64) -> Answer {
             thread.name = name;
             Ok(0)
         }
-        PR_GET_NAME => {
-            user_memory::write_value(argument, &thread.name)?;
-            Ok(0)
-        }
+        PR_GET_NAME => tell(argument, &thread.name),
         PR_GET_DUMPABLE => Ok(1),
         PR_GET_NO_NEW_PRIVS => Ok(0),
         PR_SET_DUMPABLE if argument <= 1 => Ok(0),

@@ -5,82 +5,70 @@
 //! and its good part counts, as on Linux.
 
 use super::abi::Iovec;
-use super::dev::Device;
 use super::errno::{Answer, Errno};
-use super::files::{Object, OpenFile, Stream};
+use super::files::OpenFile;
 use super::memory::vec_for;
-use super::proc;
-use super::stat::Metadata;
-use super::sys;
+use super::node::Seek;
 use super::thread::Thread;
-use crate::random;
 use crate::user_memory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, UIO_MAXIOV};
-use mm::pager::Pager;
 use mm::range::{PAGE_SIZE, USER_END};
+use zerocopy::{Immutable, IntoBytes};
 
 /// Most bytes that one call transfers (include/linux/fs.h, MAX_RW_COUNT).
 const MAX_TRANSFER: u64 = 0x7fff_f000;
 
 /// read(2).
 pub fn read(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
-    let file = readable(thread, fd)?;
+    let file = transferable(thread, fd, OpenFile::is_readable)?;
     read_next(thread, &file, buffer, check_buffer(buffer, count)?)
 }
 
 /// write(2).
 pub fn write(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
-    let file = writable(thread, fd)?;
-    write_to(&file, buffer, check_buffer(buffer, count)?)
+    let file = transferable(thread, fd, OpenFile::is_writable)?;
+    file.node.write(buffer, check_buffer(buffer, count)?)
 }
 
 /// pread64(2).
 pub fn pread(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
-    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    check_position(thread.file(fd)?.as_ref())?;
-    let file = readable(thread, fd)?;
-    read_at(thread, &file, position, buffer, check_buffer(buffer, count)?)
+    let position = check_position(thread, fd, position)?;
+    let file = transferable(thread, fd, OpenFile::is_readable)?;
+    file.node.read(thread, position, buffer, check_buffer(buffer, count)?)
 }
 
 /// pwrite64(2).
 pub fn pwrite(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
-    u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    check_position(thread.file(fd)?.as_ref())?;
-    let file = writable(thread, fd)?;
-    write_to(&file, buffer, check_buffer(buffer, count)?)
+    check_position(thread, fd, position)?;
+    let file = transferable(thread, fd, OpenFile::is_writable)?;
+    file.node.write(buffer, check_buffer(buffer, count)?)
 }
 
 /// readv(2).
 pub fn readv(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
-    let file = readable(thread, fd)?;
+    let file = transferable(thread, fd, OpenFile::is_readable)?;
     each_part(&read_vector(vector, count)?, |part| read_next(thread, &file, part.iov_base, part.iov_len))
 }
 
 /// writev(2).
 pub fn writev(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
-    let file = writable(thread, fd)?;
-    each_part(&read_vector(vector, count)?, |part| write_to(&file, part.iov_base, part.iov_len))
+    let file = transferable(thread, fd, OpenFile::is_writable)?;
+    each_part(&read_vector(vector, count)?, |part| file.node.write(part.iov_base, part.iov_len))
 }
 
 /// lseek(2).
 pub fn lseek(thread: &mut Thread, fd: i32, offset: i64, whence: u32) -> Answer {
     let file = thread.file(fd)?;
-    check_position(&file)?;
-    // drivers/char/mem.c, null_lseek: stays at 0, wherever it is asked to go.
-    if matches!(file.object, Object::Device(_)) && whence <= SEEK_HOLE {
-        return Ok(0);
-    }
-    let size = Metadata::of_object(&file.object).size_bytes();
-    // A device, a directory or a /proc file has no holes to look for, and most have no end.
-    let is_plain = matches!(file.object, Object::File(_));
-    let has_size = is_plain || matches!(file.object, Object::Dax(_));
-    let base = match whence {
-        SEEK_SET => 0,
-        SEEK_CUR => file.position(),
-        SEEK_END if has_size => size,
-        SEEK_DATA | SEEK_HOLE if is_plain => {
+    let size = file.node.metadata().size_bytes;
+    let base = match (file.node.seek(), whence) {
+        (Seek::Pipe, _) => return Err(Errno::ESPIPE),
+        (Seek::Start, ..=SEEK_HOLE) => return Ok(0),
+        (_, SEEK_SET) => 0,
+        (_, SEEK_CUR) => file.position(),
+        (Seek::Sized | Seek::Data, SEEK_END) => size,
+        (Seek::Data, SEEK_DATA | SEEK_HOLE) => {
             let start = u64::try_from(offset).ok().filter(|&start| start < size).ok_or(Errno::ENXIO)?;
             file.set_position(if whence == SEEK_DATA { start } else { size });
             return Ok(file.position());
@@ -92,15 +80,9 @@ pub fn lseek(thread: &mut Thread, fd: i32, offset: i64, whence: u32) -> Answer {
     Ok(file.position())
 }
 
-/// fsync(2), fdatasync(2): a dax device flushes what its medium needs (Linux answers EINVAL; error matrix).
+/// fsync(2), fdatasync(2).
 pub fn fsync(thread: &mut Thread, fd: i32) -> Answer {
-    match &thread.file(fd)?.object {
-        Object::Dax(open) => open.flush(0, open.device().size_bytes())?,
-        Object::File(_) | Object::Directory(_) => {}
-        Object::Stream(_) | Object::Device(_) | Object::Proc(_) | Object::Sys(_) => {
-            return Err(Errno::EINVAL);
-        }
-    }
+    thread.file(fd)?.node.flush()?;
     Ok(0)
 }
 
@@ -119,40 +101,22 @@ pub fn fallocate(thread: &mut Thread, fd: i32, offset: i64, len_bytes: i64) -> A
     if !file.is_writable() {
         return Err(Errno::EBADF);
     }
-    match file.object {
-        Object::Stream(_) => Err(Errno::ESPIPE),
-        _ => Err(Errno::ENODEV),
-    }
+    Err(if file.node.seek() == Seek::Pipe { Errno::ESPIPE } else { Errno::ENODEV })
 }
 
-fn readable(thread: &Thread, fd: i32) -> Result<Arc<OpenFile>, Errno> {
+/// The file behind a descriptor that is open for what is asked.
+fn transferable(thread: &Thread, fd: i32, is_open: fn(&OpenFile) -> bool) -> Result<Arc<OpenFile>, Errno> {
     let file = thread.file(fd)?;
-    if !file.is_readable() {
-        return Err(Errno::EBADF);
-    }
-    match file.object {
-        Object::Dax(_) => Err(Errno::EINVAL),
-        Object::Directory(_) => Err(Errno::EISDIR),
-        _ => Ok(file.clone()),
+    match file.node.transfers() {
+        _ if !is_open(&file) => Err(Errno::EBADF),
+        true => Ok(file),
+        false => Err(Errno::EINVAL),
     }
 }
 
-fn writable(thread: &Thread, fd: i32) -> Result<Arc<OpenFile>, Errno> {
-    let file = thread.file(fd)?;
-    if !file.is_writable() {
-        return Err(Errno::EBADF);
-    }
-    match file.object {
-        Object::Dax(_) => Err(Errno::EINVAL),
-        _ => Ok(file.clone()),
-    }
-}
-
-fn check_position(file: &OpenFile) -> Result<(), Errno> {
-    match file.object {
-        Object::Stream(_) => Err(Errno::ESPIPE),
-        _ => Ok(()),
-    }
+fn check_position(thread: &Thread, fd: i32, position: i64) -> Result<u64, Errno> {
+    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
+    if thread.file(fd)?.node.seek() == Seek::Pipe { Err(Errno::ESPIPE) } else { Ok(position) }
 }
 
 /// A buffer must end in the lower half, before anything else is looked at; long ones are cut.
@@ -202,40 +166,23 @@ fn each_part(parts: &[Iovec], mut transfer: impl FnMut(&Iovec) -> Answer) -> Ans
 
 /// Reads at the file's position and moves it.
 fn read_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
-    if let Object::Proc(kind) = file.object
-        && kind.ends_before(file.position())
-    {
+    if file.node.is_at_end(file.position()) {
         return Ok(0);
     }
-    let done = read_at(thread, file, file.position(), buffer, count)?;
+    let done = file.node.read(thread, file.position(), buffer, count)?;
     file.set_position(file.position().saturating_add(done));
     Ok(done)
 }
 
-fn read_at(thread: &mut Thread, file: &OpenFile, position: u64, buffer: u64, count: u64) -> Answer {
-    match &file.object {
-        Object::Stream(_) | Object::Device(Device::Null) => Ok(0),
-        Object::File(contents) => {
-            let start = usize::try_from(position).unwrap_or(usize::MAX);
-            let rest = contents.bytes.get(start..).unwrap_or(&[]);
-            copy_out(buffer, rest.get(..count as usize).unwrap_or(rest))
-        }
-        Object::Device(Device::Zero) => fill(buffer, count, |_| {}),
-        Object::Device(Device::Random) => fill(buffer, count, random::fill),
-        Object::Proc(kind) => proc::read(thread, *kind, position, buffer, count),
-        Object::Sys(file) => sys::read(*file, position, buffer, count),
-        Object::Dax(_) => Err(Errno::EINVAL),
-        Object::Directory(_) => Err(Errno::EISDIR),
-    }
+/// Writes what a call tells the program; answers 0.
+pub fn tell<T: IntoBytes + Immutable>(address: u64, value: &T) -> Answer {
+    user_memory::write_value(address, value)?;
+    Ok(0)
 }
 
-fn write_to(file: &OpenFile, buffer: u64, count: u64) -> Answer {
-    match &file.object {
-        Object::Stream(stream) => write_stream(*stream, buffer, count),
-        Object::Device(_) => Ok(count),
-        Object::Sys(file) => sys::write(*file, buffer, count),
-        Object::Dax(_) | Object::Directory(_) | Object::File(_) | Object::Proc(_) => Err(Errno::EINVAL),
-    }
+/// The same where a null pointer says that nobody asks.
+pub fn tell_if_asked<T: IntoBytes + Immutable>(address: u64, value: &T) -> Answer {
+    if address == 0 { Ok(0) } else { tell(address, value) }
 }
 
 /// Calls `step` with the start and length of each piece of `[buffer, buffer + count)` that lies in one page.
@@ -283,17 +230,14 @@ pub fn fill(buffer: u64, count: u64, make: impl Fn(&mut [u8])) -> Answer {
     })
 }
 
+/// Copies the program's buffer to the kernel and gives it to `take`, piece by piece.
 #[inline(never)]
-fn write_stream(stream: Stream, buffer: u64, count: u64) -> Answer {
+pub fn write_pages(buffer: u64, count: u64, take: impl Fn(&[u8])) -> Answer {
     let mut page = [0; PAGE_SIZE as usize];
     each_page(buffer, count, |address, len| {
         let (piece, _) = page.split_at_mut(len.min(PAGE_SIZE as usize));
         user_memory::read(address, piece)?;
-        match stream {
-            Stream::Stdout => platform::channel::stdout(piece),
-            Stream::Stderr => platform::channel::stderr(piece),
-            Stream::Stdin => {}
-        }
+        take(piece);
         Ok(())
     })
 }

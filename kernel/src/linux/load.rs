@@ -1,6 +1,7 @@
 //! The start of a program: from a path in the initrd to registers that can be run.
 
 use super::brk::ProgramBreak;
+use super::memory::private;
 use super::process::Program;
 use super::signal;
 use crate::arch::context::UserContext;
@@ -15,13 +16,13 @@ use crate::user_memory::{self, BadAddress};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::arch::x86_64::__cpuid;
-use core::fmt;
 use linux_raw_sys::general::{S_IFDIR, S_IFMT};
 use mm::lock::SpaceLock;
-use mm::pager::{Prot, Refusal, Sharing};
+use mm::pager::{Prot, Refusal};
 use mm::range::{MapSize, PAGE_SIZE, USER_END};
-use mm::space::{AddressSpace, MapRequest, Placement};
-use mm::vma::{Backing, VmaFlags};
+use mm::space::{AddressSpace, MapRequest};
+use mm::vma::VmaFlags;
+use thiserror::Error;
 
 /// Two thirds up the lower half, where Linux puts movable programs (asm/elf.h, ELF_ET_DYN_BASE).
 const IMAGE_BASE: u64 = USER_END / 3 * 2;
@@ -32,33 +33,26 @@ const STACK_RANDOM_BYTES: u64 = 16 << 30;
 const HEAP_RANDOM_BYTES: u64 = 32 << 20;
 
 /// Why a program cannot be started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum LoadError {
     /// No such file in the initrd.
+    #[error("no such file in the initrd")]
     NotFound,
     /// The path names a directory.
+    #[error("is a directory")]
     Directory,
     /// Not a program that runs here.
-    Image(ImageError),
+    #[error("cannot run: {0}")]
+    Image(#[from] ImageError),
     /// The arguments and the environment are too long.
-    Arguments(TooLong),
+    #[error("cannot run: {0}")]
+    Arguments(#[from] TooLong),
     /// The image and the stack do not find room.
+    #[error("cannot be mapped: {0}")]
     Map(Refusal),
     /// The stack's first pages could not be had.
+    #[error("out of memory")]
     NoMemory,
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LoadError::NotFound => write!(f, "no such file in the initrd"),
-            LoadError::Directory => write!(f, "is a directory"),
-            LoadError::Image(error) => write!(f, "cannot run: {error}"),
-            LoadError::Arguments(error) => write!(f, "cannot run: {error}"),
-            LoadError::Map(refusal) => write!(f, "cannot be mapped: {refusal}"),
-            LoadError::NoMemory => write!(f, "out of memory"),
-        }
-    }
 }
 
 impl From<Refusal> for LoadError {
@@ -93,7 +87,7 @@ pub fn find(path: &str) -> Result<&'static File, LoadError> {
 /// Makes a program of `file` ready to run. The caller's own address space is loaded again when this returns.
 pub fn load(file: &'static File, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Loaded, LoadError> {
     let machine = machine();
-    let plan = Plan::parse(file.bytes).map_err(LoadError::Image)?;
+    let plan = Plan::parse(file.bytes)?;
     if plan.wants_executable_stack {
         log::warn!("{}: wants an executable stack; it gets one that is not", file.path);
     }
@@ -142,20 +136,10 @@ fn start_stack(
         random,
     };
     let top = random_above(USER_END - STACK_RANDOM_BYTES, STACK_RANDOM_BYTES, MapSize::Size4K);
-    let stack = InitialStack::build(top, &Arguments { path: &path, argv, envp }, &auxiliary)
-        .map_err(LoadError::Arguments)?;
+    let stack = InitialStack::build(top, &Arguments { path: &path, argv, envp }, &auxiliary)?;
     let len_bytes = stack.mapped_bytes();
-    space.mmap(&MapRequest {
-        placement: Placement::FixedNoReplace(top - len_bytes),
-        len_bytes,
-        prot: Prot::READ | Prot::WRITE,
-        max_prot: Prot::all(),
-        sharing: Sharing::Private,
-        backing: Backing::Anonymous,
-        offset_bytes: 0,
-        flags: VmaFlags::GROWS_DOWN,
-        name: "[stack]",
-    })?;
+    let request = private(top - len_bytes, len_bytes, Prot::READ | Prot::WRITE);
+    space.mmap(&MapRequest { flags: VmaFlags::GROWS_DOWN, name: "[stack]", ..request })?;
     user_memory::write(stack.pointer, &stack.bytes)?;
     Ok(stack)
 }

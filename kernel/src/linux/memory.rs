@@ -3,22 +3,14 @@
 //! Orders are those of Linux 6.1 mm/mmap.c (`do_mmap`), mm/mprotect.c and mm/msync.c, so that a call with
 //! two faults answers the same errno. Where a device is refused, the log says why (Linux says EINVAL).
 
-use super::dev::Device;
 use super::errno::{Answer, Errno};
-use super::files::{Object, OpenFile};
+use super::files::OpenFile;
 use super::thread::Thread;
-use crate::linux::image::FilePages;
 use crate::machine::machine;
 use crate::task;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use linux_raw_sys::general::{
-    MAP_32BIT, MAP_ANONYMOUS, MAP_DENYWRITE, MAP_EXECUTABLE, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN,
-    MAP_HUGE_1GB, MAP_HUGE_2MB, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_NORESERVE, MAP_POPULATE,
-    MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_STACK, MAP_SYNC, MAP_TYPE, MCL_CURRENT, MCL_FUTURE,
-    MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP,
-    PROT_READ, PROT_SEM, PROT_WRITE,
-};
+use core::fmt;
+use linux_raw_sys::general::*;
 use mm::pager::{Access, Prot, Refusal, Sharing};
 use mm::range::{PAGE_SIZE, USER_END, VirtRange};
 use mm::shared::SharedPages;
@@ -64,6 +56,21 @@ pub fn vec_for<T>(count: usize) -> Result<Vec<T>, Errno> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     Ok(vec)
+}
+
+/// Private anonymous memory at a place where nothing else is.
+pub fn private(address: u64, len_bytes: u64, prot: Prot) -> MapRequest {
+    MapRequest {
+        placement: Placement::FixedNoReplace(address),
+        len_bytes,
+        prot,
+        max_prot: Prot::all(),
+        sharing: Sharing::Private,
+        backing: Backing::Anonymous,
+        offset_bytes: 0,
+        flags: VmaFlags::empty(),
+        name: "",
+    }
 }
 
 /// mmap(2).
@@ -113,7 +120,7 @@ pub fn mmap(
         name: "",
     };
     let start = thread.space.mmap(&request).map_err(|refusal| {
-        log_refusal(thread, "mmap", file.as_deref(), refusal);
+        log_refusal(thread, &request.backing, refusal);
         // Linux makes room before it asks the device, and calls this failure ENOMEM.
         if flags & MAP_FIXED != 0 && cuts_an_entry(thread, address, len_bytes) {
             return Errno::ENOMEM;
@@ -172,14 +179,13 @@ fn anonymous_target(flags: u32) -> Result<Target, Errno> {
 }
 
 fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> {
+    let mapped = file.node.map();
     let sharing = match flags & MAP_TYPE {
         MAP_SHARED => Sharing::Shared,
         MAP_SHARED_VALIDATE => {
             // Only dax devices know MAP_SYNC (drivers/dax/device.c, mmap_supported_flags).
-            let known = match file.object {
-                Object::Dax(_) => LEGACY_FLAGS | MAP_SYNC,
-                _ => LEGACY_FLAGS,
-            };
+            let is_device = matches!(mapped, Ok((Backing::Device(_), _)));
+            let known = LEGACY_FLAGS | if is_device { MAP_SYNC } else { 0 };
             if flags & !known & !MAP_TYPE != 0 {
                 return Err(Errno::EOPNOTSUPP);
             }
@@ -188,36 +194,21 @@ fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> 
         MAP_PRIVATE => Sharing::Private,
         _ => return Err(Errno::EINVAL),
     };
-    let mut max_prot = Prot::all();
+    let mut allowed = Prot::all();
     if sharing == Sharing::Shared && !file.is_writable() {
         if prot & PROT_WRITE != 0 {
             return Err(Errno::EACCES);
         }
-        max_prot = max_prot.difference(Prot::WRITE);
+        allowed = allowed.difference(Prot::WRITE);
     }
     if !file.is_readable() {
         return Err(Errno::EACCES);
     }
-    let backing = match &file.object {
-        Object::Dax(open) => {
-            check_reserve()?;
-            max_prot = max_prot.intersection(open.max_prot());
-            Backing::Device(open.clone())
-        }
-        Object::File(contents) => {
-            check_reserve()?;
-            Backing::Private(Arc::new(FilePages::whole(contents)))
-        }
-        Object::Device(Device::Zero) => Backing::Anonymous,
-        Object::Device(Device::Null | Device::Random) => return Err(Errno::ENODEV),
-        Object::Stream(_) | Object::Directory(_) | Object::Proc(_) | Object::Sys(_) => {
-            return Err(Errno::ENODEV);
-        }
-    };
+    let (backing, max_prot) = mapped?;
     if flags & MAP_GROWSDOWN != 0 {
         return Err(Errno::EINVAL);
     }
-    Ok(Target { backing, sharing, max_prot, flags: VmaFlags::empty() })
+    Ok(Target { backing, sharing, max_prot: max_prot.intersection(allowed), flags: VmaFlags::empty() })
 }
 
 fn placement(address: u64, flags: u32) -> Placement {
@@ -268,20 +259,18 @@ fn populate(thread: &mut Thread, start: u64, len_bytes: u64, prot: Prot) {
 
 fn refused_offset(thread: &mut Thread, fd: i32, flags: u32, offset_bytes: u64) -> Errno {
     let file = thread.file(fd).ok().filter(|_| flags & MAP_ANONYMOUS == 0);
-    let align = match file.as_deref().map(|file| &file.object) {
-        Some(Object::Dax(open)) => open.device().align(),
-        _ => mm::range::MapSize::Size4K,
-    };
-    let refusal = Refusal::Misaligned { what: "offset", value: offset_bytes, align };
-    log_refusal(thread, "mmap", file.as_deref(), refusal);
+    let backing = file.and_then(|file| file.node.map().ok()).map_or(Backing::Anonymous, |mapped| mapped.0);
+    let refusal = Refusal::Misaligned { what: "offset", value: offset_bytes, align: backing.granule() };
+    log_refusal(thread, &backing, refusal);
     Errno::from(refusal)
 }
 
 /// Says in the log why a device was not mapped: EINVAL alone has cost people days.
-fn log_refusal(thread: &mut Thread, call: &str, file: Option<&OpenFile>, refusal: Refusal) {
-    let Some(Object::Dax(open)) = file.map(|file| &file.object) else { return };
+fn log_refusal(thread: &mut Thread, backing: &Backing, refusal: Refusal) {
+    let Backing::Device(pager) = backing else { return };
     if thread.may_log() {
-        log::warn!("{call} of /dev/{} refused: {refusal}", open.device().name());
+        let path = fmt::from_fn(|f| pager.write_path(f));
+        log::warn!("mmap of {path} refused: {refusal}");
     }
 }
 

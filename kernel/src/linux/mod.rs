@@ -6,8 +6,9 @@
 //! | `call` | the call table: number -> function |
 //! | `process`, `thread` | what runs: the table of processes, and the state of one thread |
 //! | `start`, `load`, `clone`, `exec`, `exit`, `children` | from the first process to the last one waited for |
+//! | `node` | what a file is: the operations of whatever a path names and a descriptor holds |
 //! | `tree`, `open`, `stat`, `files`, `io` | paths, opening, metadata, descriptors, reading and writing |
-//! | `dev`, `proc`, `sys` | what is in /dev, /proc and /sys |
+//! | `initrd`, `dev`, `proc`, `sys` | what is in /, /dev, /proc and /sys |
 //! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
 //! | `memory`, `advice`, `brk` | mmap and its kin |
 //! | `signal` | actions, delivery, frames, return |
@@ -39,9 +40,11 @@ mod files;
 mod futex;
 pub mod image;
 mod info;
+mod initrd;
 mod io;
 mod load;
 mod memory;
+mod node;
 mod open;
 mod proc;
 mod process;
@@ -56,9 +59,6 @@ mod thread;
 mod time;
 mod tree;
 mod wait;
-
-#[cfg(not(feature = "dax"))]
-use crate::dax::sys;
 
 pub use arguments::arguments;
 pub use load::LoadError;

@@ -2,6 +2,7 @@
 //!
 //! - `auxv`: the vector that the program found on its stack.
 //! - `maps`: as Linux writes it (fs/proc/task_mmu.c, `show_map_vma`).
+//! - `exe`: a link to the program.
 //! - `daxite`: this kernel's counters for this program, one `key value` a line.
 //! - `/proc/daxite/removals`: the last devices that were taken from their users, one a line ([`crate::removal`]).
 //! - `/proc/daxite/lifetime`: how many there were, one `key value` a line.
@@ -10,13 +11,18 @@
 use super::errno::{Answer, Errno};
 use super::io::copy_out;
 use super::memory::vec_for;
-use super::stat::Metadata;
+use super::node::Node;
+use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
-use super::tree;
+use super::tree::{self, Directory, Links};
+use crate::initrd::File;
 use crate::machine::machine;
+use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, S_IFLNK, S_IFREG};
 use mm::pager::{Prot, Sharing};
 use mm::range::PAGE_SIZE;
 use mm::tables::{OWNED, Walk};
@@ -27,75 +33,111 @@ use x86_64::structures::paging::PageTableFlags;
 /// Most bytes that one read gives, as for Linux's seq files.
 const MAX_READ: u64 = PAGE_SIZE;
 
-/// One of the files.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ProcFile {
-    /// /proc/self/auxv.
-    Auxv,
-    /// /proc/self/maps.
-    Maps,
-    /// /proc/self/daxite.
-    Daxite,
-    /// /proc/self/pagewalk.
-    Pagewalk,
-    /// /proc/daxite/removals.
-    Removals,
-    /// /proc/daxite/lifetime.
-    Lifetime,
+/// A file: its name, its inode number, and what writes its text.
+struct ProcFile {
+    name: &'static str,
+    inode: u64,
+    show: Show,
 }
 
-impl ProcFile {
-    /// Finds a file by its name in /proc/self.
-    pub fn parse(name: &str) -> Option<ProcFile> {
-        match name {
-            "auxv" => Some(ProcFile::Auxv),
-            "maps" => Some(ProcFile::Maps),
-            "daxite" => Some(ProcFile::Daxite),
-            "pagewalk" => Some(ProcFile::Pagewalk),
-            _ => None,
-        }
-    }
+/// How a text comes about. One that does not fit the window ends with an error, and then the window is full.
+enum Show {
+    Text(fn(&Thread, &mut Window<'_>) -> fmt::Result),
+    /// It depends on where it is read.
+    At(fn(&Thread, u64, &mut Window<'_>) -> fmt::Result),
+}
 
-    /// Finds a file by its name in /proc/daxite.
-    pub fn parse_machine(name: &str) -> Option<ProcFile> {
-        match name {
-            "removals" => Some(ProcFile::Removals),
-            "lifetime" => Some(ProcFile::Lifetime),
-            _ => None,
-        }
-    }
+/// The files of a process.
+static PROCESS: [ProcFile; 4] = [
+    ProcFile { name: "auxv", inode: 10, show: Show::Text(|thread, out| out.put(&thread.program.auxv)) },
+    ProcFile { name: "maps", inode: 11, show: Show::Text(write_maps) },
+    ProcFile { name: "daxite", inode: 12, show: Show::Text(write_counters) },
+    ProcFile { name: "pagewalk", inode: 13, show: Show::At(write_walk) },
+];
 
-    /// Is a plain read from this position at the end? The page walk answers one page address and then ends:
-    /// a `cat` of it must.
-    pub fn ends_before(self, position: u64) -> bool {
-        self == ProcFile::Pagewalk && !position.is_multiple_of(PAGE_SIZE)
+/// The files of the machine.
+#[cfg(feature = "dax")]
+static MACHINE: [ProcFile; 2] = [
+    ProcFile {
+        name: "removals",
+        inode: 14,
+        show: Show::Text(|_, out| {
+            crate::removal::history().try_for_each(|removal| writeln!(out, "{removal}"))
+        }),
+    },
+    ProcFile {
+        name: "lifetime",
+        inode: 15,
+        show: Show::Text(|_, out| write!(out, "{}", crate::removal::COUNTERS)),
+    },
+];
+/// There are no devices.
+#[cfg(not(feature = "dax"))]
+static MACHINE: [ProcFile; 0] = [];
+
+/// What an absolute path under /proc names. Other processes than the caller's have nothing there.
+pub fn find(thread: &Thread, path: &str) -> Option<Arc<dyn Node>> {
+    let path_in_proc = path.strip_prefix("/proc/")?;
+    let (owner, name) = path_in_proc.split_once('/').unwrap_or((path_in_proc, ""));
+    let is_machine = owner == "daxite";
+    if !is_machine && owner != "self" && owner.parse() != Ok(thread.process.pid) {
+        return None;
+    }
+    match name {
+        "" => Some(Directory::at(path)),
+        "exe" if !is_machine => Some(Arc::new(Executable(thread.program.executable))),
+        name => {
+            let mut files = if is_machine { MACHINE.iter() } else { PROCESS.iter() };
+            files.find(|file| file.name == name).map(|file| Arc::new(file) as Arc<dyn Node>)
+        }
     }
 }
 
-/// Copies the file's text from `position` on to the program; bytes copied, 0 at the end.
-pub fn read(thread: &mut Thread, file: ProcFile, position: u64, buffer: u64, count: u64) -> Answer {
-    let len = count.min(MAX_READ) as usize;
-    let mut text = vec_for(len)?;
-    text.resize(len, 0);
-    // Vmas are copied out of the space's lock, for their paths are looked up.
-    let mut vmas = Vec::new();
-    if file == ProcFile::Maps {
-        copy_vmas(thread, &mut vmas)?;
+impl Node for &'static ProcFile {
+    fn metadata(&self) -> Metadata {
+        Metadata::new(FileSystem::Proc, self.inode, S_IFREG | 0o400)
     }
-    let skip = if file == ProcFile::Pagewalk { 0 } else { position };
-    let mut window = Window { skip, out: &mut text, filled: 0 };
-    // A full window is the only way to fail, and then it holds what was asked for.
-    let _ = match file {
-        ProcFile::Auxv => window.put(&thread.program.auxv),
-        ProcFile::Maps => write_maps(thread, &vmas, &mut window),
-        ProcFile::Daxite => write_counters(thread, &mut window),
-        ProcFile::Pagewalk => write_walk(thread, position, &mut window),
-        ProcFile::Removals => write_removals(&mut window),
-        ProcFile::Lifetime => write_lifetime(&mut window),
-    };
-    let filled = window.filled;
-    text.truncate(filled);
-    copy_out(buffer, &text)
+
+    fn open(&self, flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {
+        if flags & O_ACCMODE == O_RDONLY { Ok(None) } else { Err(Errno::EACCES) }
+    }
+
+    fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
+        let mut text = vec_for(count.min(MAX_READ) as usize)?;
+        text.resize(text.capacity(), 0);
+        let mut window = Window { skip: position, out: &mut text, filled: 0 };
+        let written = match self.show {
+            Show::Text(show) => show(thread, &mut window),
+            Show::At(show) => {
+                window.skip = 0;
+                show(thread, position, &mut window)
+            }
+        };
+        let filled = window.filled;
+        // The other way to fail is that memory is out.
+        if written.is_err() && filled < text.len() {
+            return Err(Errno::ENOMEM);
+        }
+        copy_out(buffer, &text[..filled])
+    }
+
+    /// What depends on the place answers one page address and then ends: a `cat` of it must.
+    fn is_at_end(&self, position: u64) -> bool {
+        matches!(self.show, Show::At(_)) && !position.is_multiple_of(PAGE_SIZE)
+    }
+}
+
+/// /proc/self/exe: a link to the program.
+struct Executable(&'static File);
+
+impl Node for Executable {
+    fn metadata(&self) -> Metadata {
+        Metadata::new(FileSystem::Proc, 2, S_IFLNK | 0o777)
+    }
+
+    fn link(&self) -> Option<String> {
+        Some(format!("/{}", self.0.path))
+    }
 }
 
 /// Keeps the part of a text that a read wants, so that no text is ever stored whole.
@@ -127,78 +169,54 @@ impl Write for Window<'_> {
     }
 }
 
-fn copy_vmas(thread: &Thread, vmas: &mut Vec<Vma>) -> Result<(), Errno> {
-    let mut is_complete = true;
+fn write_maps(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let heap = thread.program.program_break.read().range();
+    // Copied out of the space's lock, for their paths are looked up.
+    let (mut vmas, mut is_complete) = (Vec::new(), true);
     thread.space.for_each_vma(&mut |vma| {
         is_complete &= vmas.try_reserve(1).is_ok();
         if is_complete {
             vmas.push(vma.clone());
         }
     });
-    if is_complete { Ok(()) } else { Err(Errno::ENOMEM) }
-}
-
-fn write_maps(thread: &Thread, vmas: &[Vma], out: &mut Window<'_>) -> fmt::Result {
-    let heap = thread.program.program_break.read().range();
-    let owner = thread.owner();
-    for vma in vmas {
+    if !is_complete {
+        return Err(fmt::Error);
+    }
+    for vma in &vmas {
         let is_heap = heap.is_some_and(|heap| heap.intersection(vma.range).is_some());
-        let mut line = Line::of(vma, if is_heap { "[heap]" } else { vma.name });
-        if line.has_path
-            && let Ok(node) = tree::find(&owner, &line.path)
-        {
-            line.identity = Metadata::of_node(&node).identity();
-        }
-        write!(out, "{line}")?;
+        let (path, is_file) = path_of(vma, if is_heap { "[heap]" } else { vma.name });
+        let node = if is_file { tree::find(thread, &path, Links::Keep).ok() } else { None };
+        let identity = node.map_or((0, 0, 0), |node| node.metadata().identity());
+        out.write_str(&maps_line(vma, &path, identity))?;
     }
     Ok(())
 }
 
-/// One line of maps.
-struct Line<'a> {
-    vma: &'a Vma,
-    /// Path, name in brackets, or nothing.
-    path: String,
-    has_path: bool,
-    /// Device and inode.
-    identity: (u32, u32, u64),
+/// What stands behind a vma: a path (true), else a name in brackets or nothing.
+fn path_of(vma: &Vma, name: &str) -> (String, bool) {
+    let mut path = String::new();
+    // Writing to a String cannot fail.
+    let _ = match &vma.backing {
+        Backing::Anonymous => path.write_str(name),
+        // Linux backs it with a file of its own.
+        Backing::Shared(_) => path.write_str("/dev/zero (deleted)"),
+        Backing::Private(source) => source.write_path(&mut path),
+        Backing::Device(pager) => pager.write_path(&mut path),
+    };
+    (path, !matches!(vma.backing, Backing::Anonymous))
 }
 
-impl Line<'_> {
-    fn of<'a>(vma: &'a Vma, name: &str) -> Line<'a> {
-        let mut path = String::new();
-        // Writing to a String cannot fail.
-        let _ = match &vma.backing {
-            Backing::Anonymous => path.write_str(name),
-            // Linux backs it with a file of its own.
-            Backing::Shared(_) => path.write_str("/dev/zero (deleted)"),
-            Backing::Private(source) => source.write_path(&mut path),
-            Backing::Device(pager) => pager.write_path(&mut path),
-        };
-        let has_path = !matches!(vma.backing, Backing::Anonymous);
-        Line { vma, path, has_path, identity: (0, 0, 0) }
-    }
-}
-
-impl fmt::Display for Line<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Vma { range, prot, sharing, offset_bytes, .. } = self.vma;
-        let bit = |bit, letter| if prot.contains(bit) { letter } else { '-' };
-        let (r, w, x) = (bit(Prot::READ, 'r'), bit(Prot::WRITE, 'w'), bit(Prot::EXEC, 'x'));
-        let s = if *sharing == Sharing::Shared { 's' } else { 'p' };
-        let (start, end) = (range.start().as_u64(), range.end().as_u64());
-        let (major, minor, inode) = self.identity;
-        let mut head = String::new();
-        write!(
-            head,
-            "{start:08x}-{end:08x} {r}{w}{x}{s} {offset_bytes:08x} {major:02x}:{minor:02x} {inode} "
-        )?;
-        match self.path.as_str() {
-            "" => writeln!(f, "{head}"),
-            // The name starts in column 73.
-            path => writeln!(f, "{head:<72} {path}"),
-        }
-    }
+/// One line of maps; `identity` is the device's numbers and the inode.
+fn maps_line(vma: &Vma, path: &str, (major, minor, inode): (u32, u32, u64)) -> String {
+    let Vma { range, prot, sharing, offset_bytes, .. } = vma;
+    let bit = |bit, letter| if prot.contains(bit) { letter } else { '-' };
+    let (r, w, x) = (bit(Prot::READ, 'r'), bit(Prot::WRITE, 'w'), bit(Prot::EXEC, 'x'));
+    let s = if *sharing == Sharing::Shared { 's' } else { 'p' };
+    let (start, end) = (range.start().as_u64(), range.end().as_u64());
+    let head =
+        format!("{start:08x}-{end:08x} {r}{w}{x}{s} {offset_bytes:08x} {major:02x}:{minor:02x} {inode} ");
+    // The name starts in column 73.
+    if path.is_empty() { format!("{head}\n") } else { format!("{head:<72} {path}\n") }
 }
 
 fn write_counters(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
@@ -210,56 +228,27 @@ fn write_counters(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
     writeln!(out, "boot_ns {}", thread.program.started_ns)
 }
 
-#[cfg(feature = "dax")]
-fn write_removals(out: &mut Window<'_>) -> fmt::Result {
-    crate::removal::history().try_for_each(|removal| writeln!(out, "{removal}"))
-}
-
-#[cfg(feature = "dax")]
-fn write_lifetime(out: &mut Window<'_>) -> fmt::Result {
-    write!(out, "{}", crate::removal::COUNTERS)
-}
-
-#[cfg(not(feature = "dax"))]
-use {nothing as write_removals, nothing as write_lifetime};
-
-/// There are no devices.
-#[cfg(not(feature = "dax"))]
-fn nothing(_: &mut Window<'_>) -> fmt::Result {
-    Ok(())
-}
-
 fn write_walk(thread: &Thread, address: u64, out: &mut Window<'_>) -> fmt::Result {
     match VirtAddr::try_new(address) {
-        Ok(address) => write!(out, "{}", WalkText(thread.space.walk(address))),
+        Ok(address) => show_walk(&thread.space.walk(address), out),
         Err(_) => writeln!(out, "not mapped"),
     }
 }
 
-struct WalkText(Walk);
-
-impl fmt::Display for WalkText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for step in self.0.steps.iter().flatten() {
-            let table = match step.level {
-                4 => "PML4",
-                3 => "PDPT",
-                2 => "PD",
-                _ => "PT",
-            };
-            writeln!(f, "{table}[{}] {:#018x}", step.index, step.entry)?;
-        }
-        let Some(leaf) = self.0.leaf else { return writeln!(f, "not mapped") };
-        write!(f, "size {} phys {:#x} flags ", leaf.size, leaf.phys)?;
-        let mut separator = "";
-        for (flag, name) in FLAG_NAMES {
-            if leaf.flags.contains(flag) {
-                write!(f, "{separator}{name}")?;
-                separator = "|";
-            }
-        }
-        writeln!(f)
+fn show_walk(walk: &Walk, out: &mut impl Write) -> fmt::Result {
+    for step in walk.steps.iter().flatten() {
+        let table = match step.level {
+            4 => "PML4",
+            3 => "PDPT",
+            2 => "PD",
+            _ => "PT",
+        };
+        writeln!(out, "{table}[{}] {:#018x}", step.index, step.entry)?;
     }
+    let Some(leaf) = walk.leaf else { return writeln!(out, "not mapped") };
+    write!(out, "size {} phys {:#x} flags ", leaf.size, leaf.phys)?;
+    let names = FLAG_NAMES.iter().filter(|(flag, _)| leaf.flags.contains(*flag)).map(|(_, name)| *name);
+    writeln!(out, "{}", names.collect::<Vec<_>>().join("|"))
 }
 
 /// SDM 3A, tables 4-15 to 4-20.
@@ -280,7 +269,6 @@ const FLAG_NAMES: [(PageTableFlags, &str); 11] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::format;
     use mm::range::{MapSize, VirtRange};
     use mm::tables::{Leaf, WalkStep};
     use mm::vma::VmaFlags;
@@ -303,12 +291,12 @@ mod tests {
     #[test]
     fn lines_of_maps_are_linux_lines() {
         let stack = vma(0x7ffc_f2a4_f000, Prot::READ | Prot::WRITE, Sharing::Private, "[stack]");
-        let line = format!("{}", Line::of(&stack, stack.name));
+        let line = maps_line(&stack, stack.name, (0, 0, 0));
         // As Linux pads it: the name starts in column 73.
         let expected = "7ffcf2a4f000-7ffcf2a70000 rw-p 00000000 00:00 0                          [stack]\n";
         assert_eq!(line, expected);
         let guard = vma(0x1000, Prot::empty(), Sharing::Shared, "");
-        assert_eq!(format!("{}", Line::of(&guard, "")), "00001000-00022000 ---s 00000000 00:00 0 \n");
+        assert_eq!(maps_line(&guard, "", (0, 0, 0)), "00001000-00022000 ---s 00000000 00:00 0 \n");
     }
 
     #[test]
@@ -328,12 +316,16 @@ mod tests {
         let steps = [step(4, 255, 0x123_4067), step(3, 3, 0x123_5067), step(2, 5, 0x1_4020_00e7), None];
         let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::USER_ACCESSIBLE;
         let leaf = Leaf { size: MapSize::Size2M, phys: PhysAddr::new(0x1_4020_0000), flags };
+        let text = |walk| {
+            let mut text = String::new();
+            show_walk(&walk, &mut text).map(|()| text).unwrap()
+        };
         assert_eq!(
-            format!("{}", WalkText(Walk { steps, leaf: Some(leaf) })),
+            text(Walk { steps, leaf: Some(leaf) }),
             "PML4[255] 0x0000000001234067\nPDPT[3] 0x0000000001235067\nPD[5] 0x00000001402000e7\n\
              size 2M phys 0x140200000 flags PRESENT|WRITABLE|USER\n"
         );
         let empty = Walk { steps: [step(4, 0, 0), None, None, None], leaf: None };
-        assert_eq!(format!("{}", WalkText(empty)), "PML4[0] 0x0000000000000000\nnot mapped\n");
+        assert_eq!(text(empty), "PML4[0] 0x0000000000000000\nnot mapped\n");
     }
 }

@@ -176,7 +176,7 @@ impl Process {
 
     /// CPU time of its threads, in nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        let running: u64 = self.group.lock().members().iter().map(|member| member.task.cpu_ns()).sum();
+        let running: u64 = self.group.lock().members.iter().map(|member| member.task.cpu_ns()).sum();
         running + self.past_ns.load(Ordering::Relaxed)
     }
 

@@ -1,6 +1,7 @@
 //! Scheduling as programs may ask for it: on which CPUs. There is one policy, and no priorities.
 
 use super::errno::{Answer, Errno};
+use super::io::{tell, tell_if_asked};
 use super::process;
 use super::thread::Thread;
 use crate::task::{self, Task};
@@ -48,9 +49,7 @@ pub fn sched_getaffinity(thread: &mut Thread, tid: i32, len_bytes: u32, out: u64
 /// getcpu(2): there is one node.
 pub fn getcpu(cpu: u64, node: u64) -> Answer {
     for (address, value) in [(cpu, task::cpu_number() as u32), (node, 0)] {
-        if address != 0 {
-            user_memory::write_value(address, &value)?;
-        }
+        tell_if_asked(address, &value)?;
     }
     Ok(0)
 }
@@ -74,8 +73,7 @@ pub fn sched_setscheduler(thread: &mut Thread, tid: i32, policy: u32, parameter:
 /// sched_getparam(2): struct sched_param is the priority.
 pub fn sched_getparam(thread: &mut Thread, tid: i32, out: u64) -> Answer {
     find(thread, tid)?;
-    user_memory::write_value(out, &0i32)?;
-    Ok(0)
+    tell(out, &0i32)
 }
 
 /// sched_get_priority_min(2), sched_get_priority_max(2): `real_time` is the answer for the real-time policies.

@@ -5,21 +5,26 @@
 //! And a call that could only hang ends the program (`wait`). Delivery and return are in `deliver`, the bytes on
 //! the program's stack in `frame`. Source: Linux kernel/signal.c.
 
+mod actions;
 mod deliver;
 mod fault;
 mod frame;
 mod group;
 mod number;
+mod pending;
 mod send;
 
+pub use actions::Actions;
 pub use deliver::sigreturn;
 pub use frame::stack_bytes;
-pub use group::{Actions, Group, Member, Sent};
+pub use group::{Group, Member};
 pub use number::Signal;
+pub use pending::Sent;
 pub use send::{kill, tgkill, tkill};
 
 use super::abi::{SigAction, SigAltStack};
 use super::errno::{Answer, Errno};
+use super::io::tell_if_asked;
 use super::memory::check_reserve;
 use super::thread::Thread;
 use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
@@ -167,10 +172,7 @@ pub fn sigaction(thread: &mut Thread, signal: u32, new: u64, old: u64, set_bytes
         }
     }
     drop(group);
-    if old != 0 {
-        user_memory::write_value(old, &before)?;
-    }
-    Ok(0)
+    tell_if_asked(old, &before)
 }
 
 /// rt_sigprocmask(2).
@@ -186,10 +188,7 @@ pub fn sigprocmask(thread: &mut Thread, how: u32, new: u64, old: u64, set_bytes:
             _ => return Err(Errno::EINVAL),
         });
     }
-    if old != 0 {
-        user_memory::write_value(old, &before)?;
-    }
-    Ok(0)
+    tell_if_asked(old, &before)
 }
 
 /// rt_sigpending(2).
@@ -226,10 +225,7 @@ pub fn sigaltstack(thread: &mut Thread, new: u64, old: u64) -> Answer {
     if let Some(wanted) = wanted {
         signals.set_alternate(&wanted, stack_pointer)?;
     }
-    if old != 0 {
-        user_memory::write_value(old, &before)?;
-    }
-    Ok(0)
+    tell_if_asked(old, &before)
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@
 //! random bytes; the auxiliary vector, envp, argv, argc. The stack pointer is a multiple of 16.
 
 use alloc::vec::Vec;
-use core::fmt;
 use core::ops::Range;
 use linux_raw_sys::auxvec;
 use mm::range::PAGE_SIZE;
+use thiserror::Error;
 
 /// Most bytes of strings and pointers that a program can be started with: a quarter of its stack (Linux).
 pub const MAX_ARGUMENT_BYTES: u64 = 2 << 20;
@@ -55,17 +55,11 @@ pub struct InitialStack {
 }
 
 /// The arguments and the environment are too long (E2BIG).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+#[error("arguments and environment take {len_bytes} bytes; at most {MAX_ARGUMENT_BYTES} fit")]
 pub struct TooLong {
     /// Bytes with all pointers.
     pub len_bytes: u64,
-}
-
-impl fmt::Display for TooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooLong { len_bytes } = self;
-        write!(f, "arguments and environment take {len_bytes} bytes; at most {MAX_ARGUMENT_BYTES} fit")
-    }
 }
 
 impl InitialStack {

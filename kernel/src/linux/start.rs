@@ -69,9 +69,8 @@ fn kill_all() {
 /// Ends the process of a task that could never wake: all tasks wait, and this is the youngest of those that a signal
 /// can end.
 pub fn end_deadlock(task: &Arc<Task>, what: &'static str) {
-    let is_its = |process: &Process| {
-        process.group.lock().members().iter().any(|member| Arc::ptr_eq(&member.task, task))
-    };
+    let is_its =
+        |process: &Process| process.group.lock().members.iter().any(|member| Arc::ptr_eq(&member.task, task));
     if let Some(process) = process::find_by(is_its) {
         let name = process.settings.lock().executable.path;
         log::warn!("/{name}: {what} would wait for ever: nobody is there to end it; killed");

@@ -1,24 +1,22 @@
 //! Metadata: stat, fstat, newfstatat, statx.
 
 use super::abi::{Stat, Statx, StatxTimestamp};
-use super::dev::{DAX_MAJOR, DAX_MODE};
 use super::errno::{Answer, Errno};
-use super::files::Object;
+use super::io::tell;
 use super::thread::Thread;
-use super::tree::{self, Node};
-use crate::dax::DevDax;
-use crate::initrd::File;
+use super::tree::{self, Directory, Links};
 use crate::user_memory;
 use linux_raw_sys::general::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFIFO,
-    S_IFLNK, S_IFMT, S_IFREG, STATX__RESERVED, STATX_BASIC_STATS,
+    AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFMT,
+    S_IFREG, STATX__RESERVED, STATX_BASIC_STATS,
 };
 use mm::range::PAGE_SIZE;
 use zerocopy::FromZeros;
 
 /// The file systems, by the minor number of their st_dev (the major is 0: no disk).
 #[derive(Clone, Copy)]
-enum FileSystem {
+#[allow(missing_docs)] // each is called what it holds
+pub enum FileSystem {
     Initrd = 1,
     Dev = 5,
     Streams = 13,
@@ -29,93 +27,34 @@ enum FileSystem {
 /// What stat(2) tells.
 #[derive(Clone, Copy)]
 pub struct Metadata {
-    file_system: FileSystem,
-    inode: u64,
-    mode: u32,
+    /// st_dev.
+    pub file_system: FileSystem,
+    /// st_ino.
+    pub inode: u64,
+    /// st_mode.
+    pub mode: u32,
     /// Major and minor number of a device.
-    device: (u32, u32),
-    size_bytes: u64,
-    mtime: u64,
+    pub device: (u32, u32),
+    /// st_size.
+    pub size_bytes: u64,
+    /// Seconds since 1970.
+    pub mtime: u64,
 }
 
 impl Metadata {
-    fn new(file_system: FileSystem, inode: u64, mode: u32) -> Metadata {
+    /// A file without bytes.
+    pub fn new(file_system: FileSystem, inode: u64, mode: u32) -> Metadata {
         Metadata { file_system, inode, mode, device: (0, 0), size_bytes: 0, mtime: 0 }
     }
 
-    fn of_file(file: &File) -> Metadata {
-        // A cpio made by hand may leave the type out.
-        let mode = if file.mode & S_IFMT == 0 { S_IFREG | file.mode } else { file.mode };
-        Metadata {
-            size_bytes: file.bytes.len() as u64,
-            mtime: file.mtime,
-            ..Metadata::new(FileSystem::Initrd, file.inode, mode)
-        }
-    }
-
-    /// Unlike Linux, the size is told: memmap2 and friends ask for it (error matrix, `fstat`).
-    fn of_dax(device: &DevDax) -> Metadata {
-        let minor = device.number();
-        Metadata {
-            size_bytes: device.size_bytes(),
-            device: (DAX_MAJOR, minor),
-            ..Metadata::new(FileSystem::Dev, 1000 + u64::from(minor), DAX_MODE)
-        }
-    }
-
-    /// What fstat(2) tells of an open file.
-    pub fn of_object(object: &Object) -> Metadata {
-        match object {
-            Object::Stream(stream) => Metadata::new(FileSystem::Streams, *stream as u64 + 1, S_IFIFO | 0o600),
-            Object::Directory(directory) => Metadata::of_directory(&directory.path),
-            Object::File(file) => Metadata::of_file(file),
-            Object::Device(device) => Metadata::of_node(&Node::Device(*device)),
-            Object::Dax(open) => Metadata::of_dax(open.device()),
-            Object::Proc(file) => Metadata::of_node(&Node::Proc(*file)),
-            Object::Sys(file) => Metadata::of_node(&Node::Sys(*file)),
-        }
-    }
-
-    /// What lstat(2) tells of a path.
-    pub fn of_node(node: &Node) -> Metadata {
-        match node {
-            Node::Directory(directory) => Metadata::of_directory(&directory.path),
-            Node::File(file) => Metadata::of_file(file),
-            Node::Device(device) => {
-                let (_, minor) = device.number();
-                let inode = u64::from(minor) + 1;
-                let metadata = Metadata::new(FileSystem::Dev, inode, device.mode());
-                Metadata { device: device.number(), ..metadata }
-            }
-            Node::Dax(device) => Metadata::of_dax(device),
-            Node::Proc(file) => Metadata::new(FileSystem::Proc, *file as u64 + 10, S_IFREG | 0o400),
-            // One number for all: they come and go with the devices. As on Linux each is a page long.
-            Node::Sys(file) => {
-                Metadata { size_bytes: PAGE_SIZE, ..Metadata::new(FileSystem::Sys, 2, S_IFREG | file.mode) }
-            }
-            Node::Executable => Metadata::new(FileSystem::Proc, 2, S_IFLNK | 0o777),
-        }
-    }
-
-    fn of_directory(path: &str) -> Metadata {
-        let (file_system, inode) = match path {
-            "/dev" => (FileSystem::Dev, 1),
-            path if path.starts_with("/proc") => (FileSystem::Proc, 1),
-            path if path.starts_with("/sys") => (FileSystem::Sys, 1),
-            // The initrd need not have an entry for a directory: one number for all of them.
-            _ => (FileSystem::Initrd, 1 << 32),
-        };
-        Metadata::new(file_system, inode, S_IFDIR | 0o755)
+    /// Does nothing in it ever change? Files of devices, /proc and /sys take what is written to them.
+    pub fn is_read_only(&self) -> bool {
+        matches!(self.file_system, FileSystem::Initrd) || self.mode & S_IFMT == S_IFDIR
     }
 
     /// Device (major, minor) and inode, as /proc/self/maps shows them.
     pub fn identity(&self) -> (u32, u32, u64) {
         (0, self.file_system as u32, self.inode)
-    }
-
-    /// st_size.
-    pub fn size_bytes(&self) -> u64 {
-        self.size_bytes
     }
 
     fn links(&self) -> u32 {
@@ -171,9 +110,8 @@ fn makedev(major: u32, minor: u32) -> u64 {
 
 /// fstat(2).
 pub fn fstat(thread: &mut Thread, fd: i32, out: u64) -> Answer {
-    let metadata = Metadata::of_object(&thread.file_any(fd)?.object);
-    user_memory::write_value(out, &metadata.to_stat())?;
-    Ok(0)
+    let metadata = thread.file_any(fd)?.node.metadata();
+    tell(out, &metadata.to_stat())
 }
 
 /// stat(2), lstat(2), newfstatat(2).
@@ -182,8 +120,7 @@ pub fn fstatat(thread: &mut Thread, directory: i32, path: u64, out: u64, flags: 
         return Err(Errno::EINVAL);
     }
     let metadata = look_up(thread, directory, path, flags)?;
-    user_memory::write_value(out, &metadata.to_stat())?;
-    Ok(0)
+    tell(out, &metadata.to_stat())
 }
 
 /// statx(2): always the basic fields, whatever was asked for.
@@ -194,24 +131,19 @@ pub fn statx(thread: &mut Thread, directory: i32, path: u64, flags: u32, mask: u
         return Err(Errno::EINVAL);
     }
     let metadata = look_up(thread, directory, path, flags)?;
-    user_memory::write_value(out, &metadata.to_statx())?;
-    Ok(0)
+    tell(out, &metadata.to_statx())
 }
 
 fn look_up(thread: &Thread, directory: i32, path: u64, flags: u32) -> Result<Metadata, Errno> {
     if flags & AT_EMPTY_PATH != 0 && user_memory::read_value::<u8>(path)? == 0 {
         return match directory {
-            AT_FDCWD => Ok(Metadata::of_directory("")),
-            fd => Ok(Metadata::of_object(&thread.file_any(fd)?.object)),
+            AT_FDCWD => Ok(Directory::at("").metadata()),
+            fd => Ok(thread.file_any(fd)?.node.metadata()),
         };
     }
     let path = tree::read_path(thread, directory, path)?;
-    match tree::find(&thread.owner(), &path)? {
-        Node::Executable if flags & AT_SYMLINK_NOFOLLOW == 0 => {
-            Ok(Metadata::of_file(thread.program.executable))
-        }
-        node => Ok(Metadata::of_node(&node)),
-    }
+    let links = if flags & AT_SYMLINK_NOFOLLOW == 0 { Links::Follow } else { Links::Keep };
+    Ok(tree::find(thread, &path, links)?.metadata())
 }
 
 #[cfg(test)]

@@ -4,12 +4,12 @@
 //! where it comes back from ring 3 (`traps::run`), never inside a call: whoever wants it to end sets
 //! `ATTEND_EXIT`, which also ends its waits.
 
+use super::abi::padded;
 use super::call;
 use super::errno::Errno;
 use super::files::Descriptors;
 use super::process::{ExitStatus, Process, Program};
 use super::signal::{Member, Signals};
-use super::tree::Owner;
 use crate::arch::context::UserContext;
 use crate::initrd::File;
 use crate::task::park::{self, Interruptible, Key, Park, Wake};
@@ -17,8 +17,6 @@ use crate::task::{self, ATTEND_EXIT, ATTEND_RESCHED, ATTEND_SIGNAL, Task};
 use crate::traps;
 use crate::user_memory;
 use alloc::boxed::Box;
-use alloc::format;
-use alloc::string::String;
 use alloc::sync::Arc;
 use core::ops::ControlFlow;
 use mm::lock::SpinLock;
@@ -48,12 +46,8 @@ pub struct Thread {
 
 /// The name of a thread that runs `file` and has not said otherwise.
 pub fn default_name(file: &File) -> [u8; 16] {
-    let mut name = [0; 16];
-    let base = file.path.rsplit('/').next().unwrap_or(file.path);
-    for (to, from) in name.iter_mut().take(15).zip(base.bytes()) {
-        *to = from;
-    }
-    name
+    let base = file.path.rsplit('/').next().unwrap_or(file.path).as_bytes();
+    padded(base.get(..15).unwrap_or(base))
 }
 
 /// A thread that waits for its first instruction.
@@ -76,6 +70,8 @@ pub fn conceive(cradle: &Arc<SpinLock<Option<Newborn>>>) -> Option<Arc<Task>> {
                 Ok(mut cradle) => break cradle.get_mut().take(),
                 Err(shared) => cradle = shared,
             }
+            // The one that has it may be waiting for this CPU to answer an interrupt.
+            task::preempt_point();
             task::yield_now();
         };
         if let Some(newborn) = newborn {
@@ -134,7 +130,7 @@ impl Thread {
 
     /// How the process is about to end, if it is.
     pub(super) fn ending(&self) -> Option<ExitStatus> {
-        self.process.group.lock().ending()
+        self.process.group.lock().ending
     }
 
     /// The path of the program's file, without the slash at its start.
@@ -145,15 +141,6 @@ impl Thread {
     /// May one more refusal go to the log?
     pub(super) fn may_log(&self) -> bool {
         self.process.may_log()
-    }
-
-    /// Absolute path of the program's file.
-    pub(super) fn executable_path(&self) -> String {
-        format!("/{}", self.program.executable.path)
-    }
-
-    pub(super) fn owner(&self) -> Owner {
-        Owner { pid: self.process.pid }
     }
 
     /// Waits for `key` as `wish` says until it is woken or its time is over; `None` when a signal came first.

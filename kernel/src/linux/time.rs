@@ -2,16 +2,13 @@
 
 use super::abi::{Rusage, Timespec, Timeval};
 use super::errno::{Answer, Errno};
+use super::io::{tell, tell_if_asked};
 use super::thread::Thread;
 use crate::clock;
 use crate::task::park::{self, Wake};
 use crate::user_memory;
 use core::sync::atomic::Ordering;
-use linux_raw_sys::general::{
-    CLOCK_BOOTTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID,
-    CLOCK_REALTIME, CLOCK_REALTIME_COARSE, CLOCK_TAI, CLOCK_THREAD_CPUTIME_ID, RUSAGE_CHILDREN, RUSAGE_SELF,
-    RUSAGE_THREAD, TIMER_ABSTIME,
-};
+use linux_raw_sys::general::*;
 use zerocopy::FromZeros;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -58,17 +55,13 @@ pub fn sleep_until(thread: &Thread, deadline_ns: u64, what: &'static str) -> Res
 
 /// clock_gettime(2).
 pub fn clock_gettime(thread: &mut Thread, clock: u32, out: u64) -> Answer {
-    user_memory::write_value(out, &to_timespec(now(thread, clock)?))?;
-    Ok(0)
+    tell(out, &to_timespec(now(thread, clock)?))
 }
 
 /// clock_getres(2): all count in nanoseconds.
 pub fn clock_getres(thread: &mut Thread, clock: u32, out: u64) -> Answer {
     now(thread, clock)?;
-    if out != 0 {
-        user_memory::write_value(out, &to_timespec(1))?;
-    }
-    Ok(0)
+    tell_if_asked(out, &to_timespec(1))
 }
 
 /// gettimeofday(2); the time zone is UTC.
@@ -86,9 +79,7 @@ pub fn gettimeofday(out: u64, zone: u64) -> Answer {
 /// time(2).
 pub fn time(out: u64) -> Answer {
     let seconds = clock::realtime_ns() / NS_PER_SECOND;
-    if out != 0 {
-        user_memory::write_value(out, &seconds)?;
-    }
+    tell_if_asked(out, &seconds)?;
     Ok(seconds)
 }
 
@@ -136,8 +127,7 @@ pub fn getrusage(thread: &mut Thread, who: i32, out: u64) -> Answer {
         RUSAGE_CHILDREN => thread.process.children_ns.load(Ordering::Relaxed),
         _ => return Err(Errno::EINVAL),
     };
-    user_memory::write_value(out, &usage(ns))?;
-    Ok(0)
+    tell(out, &usage(ns))
 }
 
 /// A struct rusage with this CPU time.

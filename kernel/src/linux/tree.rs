@@ -1,50 +1,72 @@
 //! Paths: the initrd's files, /dev, /proc and /sys, as one read-only tree. The current directory is always `/`.
 
-use super::dev::Device;
 use super::errno::Errno;
-use super::files::Object;
-use super::proc::ProcFile;
-use super::sys::{self, SysFile};
+use super::node::Node;
+use super::stat::{FileSystem, Metadata};
+#[cfg(feature = "dax")]
+use super::sys;
 use super::thread::Thread;
-use crate::dax::DevDax;
-use crate::initrd::File;
-use crate::machine::machine;
+use super::{dev, initrd, proc};
 use crate::user_memory;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use linux_raw_sys::general::{AT_FDCWD, NAME_MAX, PATH_MAX, S_IFDIR, S_IFMT};
+use linux_raw_sys::general::{
+    AT_FDCWD, NAME_MAX, O_ACCMODE, O_CREAT, O_RDONLY, O_TMPFILE, PATH_MAX, S_IFDIR,
+};
 
-/// What a path names.
-#[derive(Clone)]
-pub enum Node {
-    /// A directory.
-    Directory(Directory),
-    /// A file of the initrd.
-    File(&'static File),
-    /// /dev/null and the like.
-    Device(Device),
-    /// /dev/daxX.Y.
-    Dax(Arc<DevDax>),
-    /// A file under /proc.
-    Proc(ProcFile),
-    /// A file under /sys.
-    Sys(SysFile),
-    /// /proc/self/exe: a link to the program.
-    Executable,
-}
-
-/// A directory by its absolute path.
-#[derive(Clone)]
+/// A directory by its absolute path: without a slash at the end, empty for the root.
 pub struct Directory {
-    /// Without a slash at the end; empty for the root.
-    pub path: String,
+    path: String,
 }
 
-/// What the program's own path is for paths that lead back to it.
-pub struct Owner {
-    /// Its process number: /proc/N is /proc/self.
-    pub pid: i32,
+impl Directory {
+    /// The directory of this path.
+    pub fn at(path: &str) -> Arc<dyn Node> {
+        Arc::new(Directory { path: path.into() })
+    }
+}
+
+impl Node for Directory {
+    fn metadata(&self) -> Metadata {
+        let (file_system, inode) = match self.path.as_str() {
+            "/dev" => (FileSystem::Dev, 1),
+            path if path.starts_with("/proc") => (FileSystem::Proc, 1),
+            path if path.starts_with("/sys") => (FileSystem::Sys, 1),
+            // The initrd need not have an entry for a directory: one number for all of them.
+            _ => (FileSystem::Initrd, 1 << 32),
+        };
+        Metadata::new(file_system, inode, S_IFDIR | 0o755)
+    }
+
+    fn open(&self, flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {
+        match flags {
+            _ if flags & O_TMPFILE == O_TMPFILE => Err(Errno::EROFS),
+            _ if flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0 => Err(Errno::EISDIR),
+            _ => Ok(None),
+        }
+    }
+
+    fn directory(&self) -> Option<&str> {
+        Some(&self.path)
+    }
+
+    fn read(&self, _: &mut Thread, _: u64, _: u64, _: u64) -> Result<u64, Errno> {
+        Err(Errno::EISDIR)
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// What becomes of a link at the end of a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Links {
+    /// It stands for what it leads to.
+    Follow,
+    /// It is what is meant.
+    Keep,
 }
 
 /// Reads a path argument and makes it absolute: `/a/b`, empty for the root.
@@ -61,10 +83,8 @@ pub fn read_path(thread: &Thread, directory: i32, address: u64) -> Result<String
     if path.starts_with('/') || directory == AT_FDCWD {
         return absolute("", path);
     }
-    match &thread.file_any(directory)?.object {
-        Object::Directory(base) => absolute(&base.path, path),
-        _ => Err(Errno::ENOTDIR),
-    }
+    let base = thread.file_any(directory)?;
+    absolute(base.node.directory().ok_or(Errno::ENOTDIR)?, path)
 }
 
 /// Joins and normalises: no `.`, no `..`, no empty names. A path that ends in a slash keeps it: it can only
@@ -92,68 +112,38 @@ fn absolute(base: &str, path: &str) -> Result<String, Errno> {
 }
 
 /// Finds what an absolute path from [`read_path`] names. Fails with ENOENT or ENOTDIR.
-pub fn find(owner: &Owner, path: &str) -> Result<Node, Errno> {
+pub fn find(thread: &Thread, path: &str, links: Links) -> Result<Arc<dyn Node>, Errno> {
     let bare = path.trim_end_matches('/');
-    match find_bare(owner, bare) {
-        Some(Node::Directory(directory)) => Ok(Node::Directory(directory)),
-        Some(_) if bare.len() < path.len() => Err(Errno::ENOTDIR),
-        Some(node) => Ok(node),
-        None => Err(missing(owner, bare)),
+    let mut node = find_bare(thread, bare).ok_or_else(|| missing(thread, bare))?;
+    if bare.len() < path.len() && node.directory().is_none() {
+        return Err(Errno::ENOTDIR);
     }
+    if links == Links::Follow
+        && let Some(target) = node.link()
+    {
+        node = find_bare(thread, &target).ok_or(Errno::ENOENT)?;
+    }
+    Ok(node)
 }
 
-fn find_bare(owner: &Owner, path: &str) -> Option<Node> {
-    let directory = || Some(Node::Directory(Directory { path: path.into() }));
-    match path {
-        "" | "/dev" | "/proc" | "/proc/self" | "/proc/daxite" => return directory(),
-        _ => {}
-    }
-    if let Some(name) = path.strip_prefix("/dev/") {
-        if let Some(device) = Device::parse(name) {
-            return Some(Node::Device(device));
-        }
-        return machine().registry.by_name(name).map(Node::Dax);
-    }
-    if let Some(rest) = path.strip_prefix("/proc/") {
-        if let Some(file) = rest.strip_prefix("daxite/").and_then(ProcFile::parse_machine) {
-            return Some(Node::Proc(file));
-        }
-        let (process, name) = rest.split_once('/').unwrap_or((rest, ""));
-        if process != "self" && process.parse() != Ok(owner.pid) {
-            return None;
-        }
-        return match name {
-            "" => directory(),
-            "exe" => Some(Node::Executable),
-            name => ProcFile::parse(name).map(Node::Proc),
-        };
-    }
-    if let Some(path) = path.strip_prefix("/sys").filter(|path| path.is_empty() || path.starts_with('/')) {
-        return match sys::find(path)? {
-            sys::Entry::Directory => directory(),
-            sys::Entry::File(file) => Some(Node::Sys(file)),
-        };
-    }
-    let initrd = &machine().initrd;
-    match initrd.find(path) {
-        Some(file) if file.mode & S_IFMT != S_IFDIR => Some(Node::File(file)),
-        Some(_) => directory(),
-        None => {
-            let inside = |file: &&File| {
-                let rest = file.path.strip_prefix(path.trim_start_matches('/'));
-                rest.is_some_and(|rest| rest.starts_with('/'))
-            };
-            initrd.files().find(inside).and_then(|_| directory())
-        }
+fn find_bare(thread: &Thread, path: &str) -> Option<Arc<dyn Node>> {
+    let mut names = path.splitn(3, '/').skip(1);
+    match (names.next(), names.next()) {
+        (None, _) | (Some("dev" | "proc"), None) => Some(Directory::at(path)),
+        (Some("dev"), Some(name)) => dev::find(name),
+        (Some("proc"), Some(_)) => proc::find(thread, path),
+        #[cfg(feature = "dax")]
+        (Some("sys"), _) => sys::find(path),
+        _ => initrd::find(path),
     }
 }
 
 /// ENOTDIR when the path leads through something that is no directory, else ENOENT.
-fn missing(owner: &Owner, path: &str) -> Errno {
+fn missing(thread: &Thread, path: &str) -> Errno {
     let mut prefix = path;
     while let Some((parent, _)) = prefix.rsplit_once('/') {
-        match find_bare(owner, parent) {
-            Some(Node::Directory(_)) => return Errno::ENOENT,
+        match find_bare(thread, parent) {
+            Some(node) if node.directory().is_some() => return Errno::ENOENT,
             Some(_) => return Errno::ENOTDIR,
             None => prefix = parent,
         }

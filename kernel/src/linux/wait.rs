@@ -3,13 +3,13 @@
 
 use super::abi::PollFd;
 use super::errno::{Answer, Errno};
-use super::files::{Descriptors, MAX_DESCRIPTORS, Object, Stream};
+use super::files::{Descriptors, MAX_DESCRIPTORS};
 use super::signal;
 use super::thread::Thread;
 use super::time;
 use crate::clock;
 use crate::user_memory;
-use linux_raw_sys::general::{POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLRDNORM, POLLWRNORM};
+use linux_raw_sys::general::{POLLHUP, POLLNVAL};
 
 /// poll(2); `timeout_ms` below 0 is no limit.
 pub fn poll(thread: &mut Thread, fds: u64, count: u64, timeout_ms: i32) -> Answer {
@@ -56,16 +56,10 @@ fn events(files: &Descriptors, entry: &PollFd) -> u16 {
     if entry.fd < 0 {
         return 0;
     }
-    let file = files.get(entry.fd);
-    let possible = match file.as_ref().map(|file| &file.object) {
-        Err(_) => return POLLNVAL as u16,
-        // A pipe that everybody has closed.
-        Ok(Object::Stream(Stream::Stdin)) => POLLHUP,
-        Ok(Object::Stream(Stream::Stdout | Stream::Stderr)) => POLLOUT | POLLWRNORM,
-        // What cannot block is always ready (include/linux/poll.h, DEFAULT_POLLMASK).
-        Ok(_) => POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM,
-    };
-    possible as u16 & (entry.events | POLLHUP as u16)
+    match files.get(entry.fd) {
+        Err(_) => POLLNVAL as u16,
+        Ok(file) => file.node.events() as u16 & (entry.events | POLLHUP as u16),
+    }
 }
 
 /// pause(2).
@@ -76,6 +70,7 @@ pub fn pause(thread: &mut Thread) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use linux_raw_sys::general::{POLLIN, POLLOUT};
 
     #[test]
     fn streams_are_ready_by_their_kind() {

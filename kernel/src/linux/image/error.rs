@@ -1,33 +1,63 @@
 //! Why a file is not a program: each message names the value and what would be accepted.
 
 use super::{FILE_HEADER_BYTES, MAX_PROGRAM_HEADERS, MAX_SPAN_BYTES, PROGRAM_HEADER_BYTES};
+use crate::linux::abi::padded;
 use core::fmt;
 use mm::range::{PAGE_SIZE, USER_END};
+use thiserror::Error;
+
+/// The last address of a program.
+const LAST: u64 = USER_END - 1;
 
 /// Why a file is not a program that runs here, with the offending value.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 #[allow(missing_docs)] // the fields are what the message prints
 pub enum ImageError {
+    #[error("{len_bytes} bytes are too short for an ELF file header of {FILE_HEADER_BYTES}")]
     Truncated { len_bytes: u64 },
+    #[error("a script; only ELF programs run here")]
+    Script,
+    #[error("starts with {0:02x?}, not with 7f 45 4c 46 (ELF)")]
     Magic([u8; 4]),
+    #[error("ELF class {0}, not 2 (64 bit)")]
     Class(u8),
+    #[error("ELF byte order {0}, not 1 (little endian)")]
     ByteOrder(u8),
+    #[error("ELF version {0}, not 1")]
     Version(u8),
+    #[error("ELF type {0}, neither 2 (executable) nor 3 (static-PIE)")]
     Type(u16),
+    #[error("made for machine {0}, not 62 (x86-64)")]
     Machine(u16),
+    #[error("program headers of {0} bytes, not {PROGRAM_HEADER_BYTES}")]
     HeaderSize(u16),
+    #[error("{0} program headers; 1 to {MAX_PROGRAM_HEADERS} are accepted")]
     HeaderCount(u16),
+    #[error("program headers at file offset {offset_bytes:#x}: the file ends at {len_bytes:#x}")]
     HeadersBeyondFile { offset_bytes: u64, len_bytes: u64 },
+    #[error("dynamically linked: needs {0}; link it statically (-static or -static-pie)")]
     Interpreter(InterpreterPath),
+    #[error("no PT_LOAD segment with bytes in it")]
     NoSegment,
+    #[error("segment at {address:#x} is both writable and executable")]
     WritableAndExecutable { address: u64 },
+    #[error("segment at {address:#x}: {file_bytes:#x} bytes in the file, only {memory_bytes:#x} in memory")]
     FileLargerThanMemory { address: u64, file_bytes: u64, memory_bytes: u64 },
+    #[error(
+        "segment of {file_bytes:#x} bytes at file offset {offset_bytes:#x}: the file ends at {len_bytes:#x}"
+    )]
     BeyondFile { offset_bytes: u64, file_bytes: u64, len_bytes: u64 },
+    #[error("segment at {address:#x}: alignment {align_bytes:#x} is no power of two up to 1 GiB")]
     Align { address: u64, align_bytes: u64 },
+    #[error("segment at {address:#x}, file offset {offset_bytes:#x}: they differ within the page")]
     Congruence { address: u64, offset_bytes: u64 },
+    #[error("segment of {memory_bytes:#x} bytes at {address:#x} is outside [{PAGE_SIZE:#x}-{LAST:#x}]")]
     Address { address: u64, memory_bytes: u64 },
+    #[error("segments at {first:#x} and {second:#x} overlap or share a page")]
     Overlap { first: u64, second: u64 },
+    #[error("segments span {bytes:#x} bytes; up to {MAX_SPAN_BYTES:#x} can be placed")]
     Span { bytes: u64 },
+    #[error("entry point {address:#x} is in no executable segment")]
     Entry { address: u64 },
 }
 
@@ -37,11 +67,7 @@ pub struct InterpreterPath([u8; 48]);
 
 impl InterpreterPath {
     pub(super) fn new(path: &[u8]) -> InterpreterPath {
-        let mut bytes = [0; 48];
-        for (to, from) in bytes.iter_mut().zip(path) {
-            *to = *from;
-        }
-        InterpreterPath(bytes)
+        InterpreterPath(padded(path))
     }
 }
 
@@ -49,65 +75,5 @@ impl fmt::Display for InterpreterPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let printable = self.0.iter().take_while(|byte| byte.is_ascii_graphic());
         printable.copied().try_for_each(|byte| fmt::Write::write_char(f, char::from(byte)))
-    }
-}
-
-impl fmt::Display for ImageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            ImageError::Truncated { len_bytes } => {
-                write!(f, "{len_bytes} bytes are too short for an ELF file header of {FILE_HEADER_BYTES}")
-            }
-            ImageError::Magic([b'#', b'!', ..]) => write!(f, "a script; only ELF programs run here"),
-            ImageError::Magic(bytes) => write!(f, "starts with {bytes:02x?}, not with 7f 45 4c 46 (ELF)"),
-            ImageError::Class(class) => write!(f, "ELF class {class}, not 2 (64 bit)"),
-            ImageError::ByteOrder(order) => write!(f, "ELF byte order {order}, not 1 (little endian)"),
-            ImageError::Version(version) => write!(f, "ELF version {version}, not 1"),
-            ImageError::Type(kind) => {
-                write!(f, "ELF type {kind}, neither 2 (executable) nor 3 (static-PIE)")
-            }
-            ImageError::Machine(machine) => write!(f, "made for machine {machine}, not 62 (x86-64)"),
-            ImageError::HeaderSize(bytes) => {
-                write!(f, "program headers of {bytes} bytes, not {PROGRAM_HEADER_BYTES}")
-            }
-            ImageError::HeaderCount(count) => {
-                write!(f, "{count} program headers; 1 to {MAX_PROGRAM_HEADERS} are accepted")
-            }
-            ImageError::HeadersBeyondFile { offset_bytes: at, len_bytes: len } => {
-                write!(f, "program headers at file offset {at:#x}: the file ends at {len:#x}")
-            }
-            ImageError::Interpreter(path) => {
-                write!(f, "dynamically linked: needs {path}; link it statically (-static or -static-pie)")
-            }
-            ImageError::NoSegment => write!(f, "no PT_LOAD segment with bytes in it"),
-            ImageError::WritableAndExecutable { address } => {
-                write!(f, "segment at {address:#x} is both writable and executable")
-            }
-            ImageError::FileLargerThanMemory { address, file_bytes: file, memory_bytes: memory } => {
-                write!(f, "segment at {address:#x}: {file:#x} bytes in the file, only {memory:#x} in memory")
-            }
-            ImageError::BeyondFile { offset_bytes: at, file_bytes: bytes, len_bytes: len } => {
-                write!(f, "segment of {bytes:#x} bytes at file offset {at:#x}: the file ends at {len:#x}")
-            }
-            ImageError::Align { address, align_bytes: align } => {
-                write!(f, "segment at {address:#x}: alignment {align:#x} is no power of two up to 1 GiB")
-            }
-            ImageError::Congruence { address, offset_bytes: at } => {
-                write!(f, "segment at {address:#x}, file offset {at:#x}: they differ within the page")
-            }
-            ImageError::Address { address, memory_bytes: bytes } => {
-                let last = USER_END - 1;
-                write!(f, "segment of {bytes:#x} bytes at {address:#x} is outside [{PAGE_SIZE:#x}-{last:#x}]")
-            }
-            ImageError::Overlap { first, second } => {
-                write!(f, "segments at {first:#x} and {second:#x} overlap or share a page")
-            }
-            ImageError::Span { bytes } => {
-                write!(f, "segments span {bytes:#x} bytes; up to {MAX_SPAN_BYTES:#x} can be placed")
-            }
-            ImageError::Entry { address } => {
-                write!(f, "entry point {address:#x} is in no executable segment")
-            }
-        }
     }
 }

@@ -2,12 +2,13 @@
 
 use super::{Plan, Segment, page_down, page_up};
 use crate::initrd::File;
+use crate::linux::memory::private;
 use alloc::sync::Arc;
 use core::fmt;
-use mm::pager::{PageSource, Prot, Refusal, Sharing};
+use mm::pager::{PageSource, Prot, Refusal};
 use mm::range::{PAGE_SIZE, PhysRange};
-use mm::space::{AddressSpace, MapRequest, Placement};
-use mm::vma::{Backing, VmaFlags};
+use mm::space::{AddressSpace, MapRequest};
+use mm::vma::Backing;
 
 impl Plan {
     /// Maps the segments of `file` into an empty space, `bias_bytes` higher than the headers say.
@@ -55,18 +56,8 @@ fn map_at(
     backing: Backing,
     offset_bytes: u64,
 ) -> Result<(), Refusal> {
-    let request = MapRequest {
-        placement: Placement::FixedNoReplace(address),
-        len_bytes,
-        prot,
-        max_prot: Prot::all(),
-        sharing: Sharing::Private,
-        backing,
-        offset_bytes,
-        flags: VmaFlags::empty(),
-        name: "",
-    };
-    space.mmap(&request).map(|_| ())
+    let request = MapRequest { backing, offset_bytes, ..private(address, len_bytes, prot) };
+    space.mmap(&request).map(drop)
 }
 
 /// The pages of an initrd file, for private mappings.

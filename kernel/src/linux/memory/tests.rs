@@ -1,9 +1,11 @@
 use super::*;
-use crate::linux::files::Stream;
+use crate::linux::dev::{Device, Stream};
+use crate::linux::node::Node;
+use alloc::sync::Arc;
 use linux_raw_sys::general::{O_RDWR, O_WRONLY};
 
-fn errno_of(object: Object, open_flags: u32, prot: u32, flags: u32) -> Option<Errno> {
-    file_target(&OpenFile::new(object, open_flags), prot, flags).err()
+fn errno_of(node: impl Node + 'static, open_flags: u32, prot: u32, flags: u32) -> Option<Errno> {
+    file_target(&OpenFile::new(Arc::new(node), open_flags), prot, flags).err()
 }
 
 #[test]
@@ -19,8 +21,8 @@ fn geometry_is_checked_in_linux_order() {
 
 #[test]
 fn sharing_needs_a_type_and_the_open_mode() {
-    let null = || Object::Device(Device::Null);
-    let zero = || Object::Device(Device::Zero);
+    let null = || Device::Null;
+    let zero = || Device::Zero;
     assert_eq!(errno_of(zero(), O_RDWR, PROT_READ, 0), Some(Errno::EINVAL));
     assert_eq!(errno_of(zero(), O_RDWR, PROT_READ, MAP_SHARED | MAP_SYNC), None);
     assert_eq!(errno_of(zero(), O_RDWR, 0, MAP_SHARED_VALIDATE | MAP_SYNC), Some(Errno::EOPNOTSUPP));
@@ -29,12 +31,12 @@ fn sharing_needs_a_type_and_the_open_mode() {
     assert_eq!(errno_of(zero(), O_WRONLY, PROT_WRITE, MAP_SHARED), Some(Errno::EACCES));
     assert_eq!(errno_of(null(), O_RDWR, PROT_READ, MAP_PRIVATE), Some(Errno::ENODEV));
     assert_eq!(errno_of(zero(), O_RDWR, 0, MAP_PRIVATE | MAP_GROWSDOWN), Some(Errno::EINVAL));
-    assert_eq!(errno_of(Object::Stream(Stream::Stdin), 0, 0, MAP_PRIVATE), Some(Errno::ENODEV));
+    assert_eq!(errno_of(Stream::Stdin, 0, 0, MAP_PRIVATE), Some(Errno::ENODEV));
 }
 
 #[test]
 fn a_shared_mapping_of_a_read_only_descriptor_never_becomes_writable() {
-    let file = OpenFile::new(Object::Device(Device::Zero), 0);
+    let file = OpenFile::new(Arc::new(Device::Zero), 0);
     let target = file_target(&file, PROT_READ, MAP_SHARED).ok().unwrap();
     assert_eq!(target.max_prot, Prot::READ | Prot::EXEC);
     let target = file_target(&file, PROT_READ, MAP_PRIVATE).ok().unwrap();

@@ -47,24 +47,8 @@ const AVX_END: usize = 832;
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 pub struct SigContext {
-    r8: u64,
-    r9: u64,
-    r10: u64,
-    r11: u64,
-    r12: u64,
-    r13: u64,
-    r14: u64,
-    r15: u64,
-    rdi: u64,
-    rsi: u64,
-    rbp: u64,
-    rbx: u64,
-    rdx: u64,
-    rax: u64,
-    rcx: u64,
-    rsp: u64,
-    rip: u64,
-    rflags: u64,
+    /// As [`in_order`] has them: r8 to rflags.
+    general: [u64; 18],
     cs: u16,
     gs: u16,
     fs: u16,
@@ -176,24 +160,7 @@ impl UContext {
             link: 0,
             stack,
             registers: SigContext {
-                r8: context.r8,
-                r9: context.r9,
-                r10: context.r10,
-                r11: context.r11,
-                r12: context.r12,
-                r13: context.r13,
-                r14: context.r14,
-                r15: context.r15,
-                rdi: context.rdi,
-                rsi: context.rsi,
-                rbp: context.rbp,
-                rbx: context.rbx,
-                rdx: context.rdx,
-                rax: context.rax,
-                rcx: context.rcx,
-                rsp: context.rsp,
-                rip: context.rip,
-                rflags: context.rflags,
+                general: in_order(&mut context.clone()).map(|register| *register),
                 cs: USER_CS as u16,
                 gs: 0,
                 fs: 0,
@@ -215,30 +182,24 @@ impl UContext {
     /// anything: the program could have loaded it itself.
     #[must_use]
     pub fn restore(&self, context: &mut UserContext) -> bool {
-        let from = &self.registers;
-        if x86_64::VirtAddr::try_new(from.rip).is_err() {
+        let mut restored = context.clone();
+        for (to, from) in in_order(&mut restored).into_iter().zip(self.registers.general) {
+            *to = from;
+        }
+        if x86_64::VirtAddr::try_new(restored.rip).is_err() {
             return false;
         }
-        context.r8 = from.r8;
-        context.r9 = from.r9;
-        context.r10 = from.r10;
-        context.r11 = from.r11;
-        context.r12 = from.r12;
-        context.r13 = from.r13;
-        context.r14 = from.r14;
-        context.r15 = from.r15;
-        context.rdi = from.rdi;
-        context.rsi = from.rsi;
-        context.rbp = from.rbp;
-        context.rbx = from.rbx;
-        context.rdx = from.rdx;
-        context.rax = from.rax;
-        context.rcx = from.rcx;
-        context.rsp = from.rsp;
-        context.rip = from.rip;
-        context.rflags = context.rflags & !CHANGEABLE_FLAGS | from.rflags & CHANGEABLE_FLAGS;
+        restored.rflags = context.rflags & !CHANGEABLE_FLAGS | restored.rflags & CHANGEABLE_FLAGS;
+        *context = restored;
         true
     }
+}
+
+/// The registers in the order of struct sigcontext.
+fn in_order(context: &mut UserContext) -> [&mut u64; 18] {
+    let UserContext { r8, r9, r10, r11, r12, r13, r14, r15, .. } = context;
+    let UserContext { rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags, .. } = context;
+    [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, rflags]
 }
 
 /// The FPU image of a frame: the registers as XSAVE wrote them, with the software bytes filled in.
@@ -322,8 +283,7 @@ mod tests {
         assert_eq!(offset_of!(SignalFrame, context), 8);
         assert_eq!(offset_of!(UContext, stack), 16);
         assert_eq!(offset_of!(UContext, registers), 40);
-        assert_eq!(offset_of!(SigContext, rdi), 64);
-        assert_eq!(offset_of!(SigContext, rip), 128);
+        assert_eq!(offset_of!(SigContext, general), 0);
         assert_eq!(offset_of!(SigContext, cs), 144);
         assert_eq!(offset_of!(SigContext, error), 152);
         assert_eq!(offset_of!(SigContext, cr2), 176);
@@ -337,12 +297,16 @@ mod tests {
     #[test]
     fn registers_survive_the_frame_and_privileged_flags_do_not_change() {
         let mut frame = UContext::new_zeroed();
-        frame.registers.rcx = 1;
-        frame.registers.r11 = 2;
-        frame.registers.rip = 0x40_1000;
-        frame.registers.rsp = 0xdead_0000_0000_0000;
+        let mut context = UserContext::default();
+        context.rcx = 1;
+        context.r11 = 2;
+        context.rip = 0x40_1000;
+        context.rsp = 0xdead_0000_0000_0000;
         // IOPL 3, IF off, carry on.
-        frame.registers.rflags = 0x3001;
+        context.rflags = 0x3001;
+        frame.registers.general = in_order(&mut context).map(|register| *register);
+        // <sys/ucontext.h>: REG_RDI is 8, REG_RIP 16.
+        assert_eq!((frame.registers.general[3], frame.registers.general[16]), (2, 0x40_1000));
         let mut back = UserContext::default();
         back.rflags = 0x202;
         assert!(frame.restore(&mut back));
@@ -375,7 +339,7 @@ mod tests {
     #[test]
     fn a_return_to_a_non_canonical_address_is_refused() {
         let mut frame = UContext::new_zeroed();
-        frame.registers.rip = 0x8000_0000_0000;
+        frame.registers.general[16] = 0x8000_0000_0000;
         let mut context = UserContext::default();
         context.rip = 7;
         assert!(!frame.restore(&mut context));

@@ -2,9 +2,8 @@
 
 use core::fmt;
 use linux_raw_sys::general::{
-    SIGABRT, SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGIO, SIGKILL, SIGPIPE,
-    SIGPROF, SIGPWR, SIGQUIT, SIGSEGV, SIGSTKFLT, SIGSTOP, SIGSYS, SIGTERM, SIGTRAP, SIGTSTP, SIGTTIN,
-    SIGTTOU, SIGURG, SIGUSR1, SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
+    SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
+    SIGURG, SIGWINCH,
 };
 
 /// A signal, 1 to 64.
@@ -24,6 +23,13 @@ pub enum DefaultAction {
 
 /// SIGKILL and SIGSTOP can be neither blocked, nor ignored, nor handled.
 pub const UNBLOCKABLE: u64 = Signal::KILL.bit() | Signal(SIGSTOP as u8).bit();
+
+/// Those that have names, from 1 on, less their SIG (signal(7)).
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
 
 impl Signal {
     /// How many there are.
@@ -79,41 +85,10 @@ impl Signal {
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match u32::from(self.0) {
-            SIGHUP => "SIGHUP",
-            SIGINT => "SIGINT",
-            SIGQUIT => "SIGQUIT",
-            SIGILL => "SIGILL",
-            SIGTRAP => "SIGTRAP",
-            SIGABRT => "SIGABRT",
-            SIGBUS => "SIGBUS",
-            SIGFPE => "SIGFPE",
-            SIGKILL => "SIGKILL",
-            SIGUSR1 => "SIGUSR1",
-            SIGSEGV => "SIGSEGV",
-            SIGUSR2 => "SIGUSR2",
-            SIGPIPE => "SIGPIPE",
-            SIGALRM => "SIGALRM",
-            SIGTERM => "SIGTERM",
-            SIGSTKFLT => "SIGSTKFLT",
-            SIGCHLD => "SIGCHLD",
-            SIGCONT => "SIGCONT",
-            SIGSTOP => "SIGSTOP",
-            SIGTSTP => "SIGTSTP",
-            SIGTTIN => "SIGTTIN",
-            SIGTTOU => "SIGTTOU",
-            SIGURG => "SIGURG",
-            SIGXCPU => "SIGXCPU",
-            SIGXFSZ => "SIGXFSZ",
-            SIGVTALRM => "SIGVTALRM",
-            SIGPROF => "SIGPROF",
-            SIGWINCH => "SIGWINCH",
-            SIGIO => "SIGIO",
-            SIGPWR => "SIGPWR",
-            SIGSYS => "SIGSYS",
-            number => return write!(f, "signal {number}"),
-        };
-        f.write_str(name)
+        match NAMES.get(self.index()) {
+            Some(name) => write!(f, "SIG{name}"),
+            None => write!(f, "signal {}", self.0),
+        }
     }
 }
 
@@ -130,6 +105,6 @@ mod tests {
         assert_eq!(Signal::first_of(0b1_0000), Signal::new(5));
         assert_eq!(Signal::first_of(0), None);
         assert_eq!(UNBLOCKABLE, 1 << 8 | 1 << 18);
-        assert_eq!(format!("{} {}", Signal::SEGV, Signal(40)), "SIGSEGV signal 40");
+        assert_eq!(format!("{} {} {}", Signal::SEGV, Signal(31), Signal(40)), "SIGSEGV SIGSYS signal 40");
     }
 }

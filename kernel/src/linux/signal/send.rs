@@ -1,7 +1,7 @@
 //! kill and its kin: from a number to the threads that it means. All programs are user 0: nothing is forbidden.
 
-use super::group::Sent;
 use super::number::Signal;
+use super::pending::Sent;
 use crate::linux::errno::{Answer, Errno};
 use crate::linux::process::{self, Process};
 use crate::linux::thread::Thread;

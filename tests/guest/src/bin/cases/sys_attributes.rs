@@ -340,18 +340,22 @@ fn delete(empty: &Empty) -> Outcome {
     name.set("size", "0")?;
     sysfs::write(&path, &format!("{text}\n")).map_err(errno("delete"))?;
     let late = sys::read(fd, &mut [0; 8]);
-    sys::close(fd).map_err(errno("close"))?;
     ensure!(late == Err(Errno(ENODEV)), "an attribute of a device that went: {late:?}");
     refuses(&path, &[(&text, ENXIO)])?;
     ensure!(sys::open(&name.node(), libc::O_RDWR) == Err(Errno(ENOENT)), "a deleted device can be opened");
     ensure!(name.bind() == Err(Errno(ENXIO)), "a deleted device can be bound");
+    let namesake = empty.make(1)?;
+    ensure!(namesake == name, "the next device is {namesake}, not {name}");
+    let late = sys::read(fd, &mut [0; 8]);
+    sys::close(fd).map_err(errno("close"))?;
+    ensure!(late == Err(Errno(ENODEV)), "an attribute reaches the next device of its name: {late:?}");
     Ok(())
 }
 
 fn bind(empty: &Empty) -> Outcome {
     let name = empty.first;
     refuses(UNBIND, &[(&name.to_string(), ENODEV), ("dax0.77", ENODEV), ("x", ENODEV)])?;
-    refuses(BIND, &[(&name.to_string(), ENXIO), ("dax0.77", ENXIO), ("x", ENODEV)])?;
+    refuses(BIND, &[(&name.to_string(), ENXIO), ("dax0.99999", ENODEV), ("dax99.0", ENODEV), ("x", ENODEV)])?;
     empty.scrub("0")?;
     name.set("size", &empty.align.to_string())?;
     name.bind().map_err(errno("bind"))?;
