@@ -3,6 +3,7 @@
 use crate::arch::percpu::Cpu;
 use crate::task;
 use core::cell::OnceCell;
+use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_epoch::Guard;
 use dax::lifetime::{Collector, Epoch, GracePeriods, LocalHandle};
 use spin::LazyLock;
@@ -14,24 +15,32 @@ struct KernelEpoch;
 
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 static GRACE_PERIODS: GracePeriods = GracePeriods::new();
+/// How many grace periods had been asked for at the end of the last [`settle`].
+static SETTLED: AtomicU64 = AtomicU64::new(0);
 
 /// The epoch that all dax devices share.
 pub fn epoch() -> &'static dyn Epoch {
     &KernelEpoch
 }
 
-/// Frees what past grace periods left with each CPU but for one node of the collector's queue: for whoever compares
-/// free frames. The caller's task visits every CPU; no removal runs meanwhile.
-pub fn settle() {
+/// Frees what past grace periods left with each CPU but for one node of the collector's queue, and returns how many
+/// CPUs keep one: for whoever compares free memory. The caller's task visits every CPU; no removal runs meanwhile.
+///
+/// While nobody asks for a grace period nothing is left: most programs never do, and their start need not wait.
+pub fn settle() -> u32 {
     let task = task::current();
-    let affinity = task.affinity();
-    for cpu in (0..u64::BITS).map(|cpu| 1 << cpu).filter(|cpu| task::online() & cpu != 0) {
-        task.set_affinity(cpu);
-        if let Err(why) = dax::lifetime::settle(epoch()) {
-            log::warn!("the epoch {why}");
+    if GRACE_PERIODS.requested() != SETTLED.load(Ordering::Relaxed) {
+        let affinity = task.affinity();
+        for cpu in (0..u64::BITS).map(|cpu| 1 << cpu).filter(|cpu| task::online() & cpu != 0) {
+            task.set_affinity(cpu);
+            if let Err(why) = dax::lifetime::settle(epoch()) {
+                log::warn!("the epoch {why}");
+            }
         }
+        task.set_affinity(affinity);
+        SETTLED.store(GRACE_PERIODS.requested(), Ordering::Relaxed);
     }
-    task.set_affinity(affinity);
+    if GRACE_PERIODS.requested() == 0 { 0 } else { task::online().count_ones() }
 }
 
 impl CpuEpoch {

@@ -43,6 +43,8 @@ struct Books {
     frames: u64,
     heap_bytes: u64,
     devices: usize,
+    /// CPUs that keep a node of the epoch's queue, since the first removal.
+    epoch_nodes: u32,
 }
 
 /// A frame's worth of small objects may stay: logs, tables that grew.
@@ -50,17 +52,22 @@ const HEAP_SLACK_BYTES: i64 = 4096;
 /// A device, and the first one's share of the tables.
 const DEVICE_BYTES: i64 = 512;
 const FIRST_DEVICE_BYTES: i64 = 64 << 10;
+/// A node of the epoch's queue: 64 closures and a link.
+const EPOCH_NODE_BYTES: i64 = 4096;
 
 impl Books {
     fn take() -> Books {
         #[cfg(feature = "dax")]
-        crate::epoch::settle();
+        let epoch_nodes = crate::epoch::settle();
+        #[cfg(not(feature = "dax"))]
+        let epoch_nodes = 0;
         let machine = machine();
         let heap = machine.heap.usage();
         Books {
             frames: machine.memory.frames.free_frames() + task::pooled_frames() + heap.frames,
             heap_bytes: heap.live_bytes,
             devices: machine.registry.device_count(),
+            epoch_nodes,
         }
     }
 
@@ -68,7 +75,8 @@ impl Books {
     fn lost_since(&self, before: &Books) -> Option<Lost> {
         let devices = self.devices.saturating_sub(before.devices) as i64;
         let theirs = if devices > 0 { devices * DEVICE_BYTES + FIRST_DEVICE_BYTES } else { 0 };
-        let heap_bytes = self.heap_bytes as i64 - before.heap_bytes as i64 - theirs;
+        let nodes = i64::from(self.epoch_nodes - before.epoch_nodes) * EPOCH_NODE_BYTES;
+        let heap_bytes = self.heap_bytes as i64 - before.heap_bytes as i64 - theirs - nodes;
         let heap_bytes = if heap_bytes > HEAP_SLACK_BYTES { heap_bytes } else { 0 };
         let lost = Lost { frames: before.frames as i64 - self.frames as i64, heap_bytes };
         (lost.frames != 0 || lost.heap_bytes != 0).then_some(lost)

@@ -111,7 +111,12 @@ impl MemoryMap {
 
     /// The RAM that nobody has claimed: whole pages, sorted, disjoint.
     pub fn ram(&self) -> impl Iterator<Item = PhysRange> + '_ {
-        self.whole_ram().flat_map(|range| self.unclaimed(range))
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            let range = self.free_from(at)?;
+            at = range.end();
+            Some(range)
+        })
     }
 
     /// Bytes of RAM in whole pages, claimed or not.
@@ -136,14 +141,22 @@ impl MemoryMap {
         })
     }
 
-    /// The parts of `range`, which is whole pages, that no claim touches.
-    fn unclaimed(&self, range: PhysRange) -> impl Iterator<Item = PhysRange> + '_ {
-        let (mut start, end) = range.bounds();
-        let claims = self.claims.iter().map(|claim| claim.range.bounds());
-        claims.chain([(end, end)]).filter_map(move |(first, behind)| {
-            let free = PhysRange::from_bounds(start, (first / PAGE_SIZE * PAGE_SIZE).min(end));
-            start = start.max(behind.next_multiple_of(PAGE_SIZE));
-            free
+    /// The first whole pages from `at` on that no claim touches. Not inlined: boot asks in many places, once in each,
+    /// and code that runs once costs its length.
+    #[inline(never)]
+    fn free_from(&self, at: u64) -> Option<PhysRange> {
+        self.whole_ram().find_map(|ram| {
+            let (start, mut end) = ram.bounds();
+            let mut start = start.max(at);
+            for claim in &self.claims {
+                let (first, behind) = claim.range.bounds();
+                if first / PAGE_SIZE * PAGE_SIZE > start {
+                    end = end.min(first / PAGE_SIZE * PAGE_SIZE);
+                    break;
+                }
+                start = start.max(behind.next_multiple_of(PAGE_SIZE));
+            }
+            PhysRange::from_bounds(start, end)
         })
     }
 

@@ -120,9 +120,12 @@ high_half:
     xor eax, eax
     mov ds, eax
     mov es, eax
-    mov ss, eax
     mov fs, eax
     mov gs, eax
+    # Not 0: `syscall` brings a stack segment like this one, and what TCG has translated under another it translates
+    # again.
+    mov eax, 24
+    mov ss, eax
     test ebp, ebp
     jnz ap_high_half
     lea rsp, [rip + boot_stack_top]
