@@ -55,7 +55,7 @@ pub fn read_letter(start_info: u64, features: &Features) -> Letter {
     };
     // RAM out of reach is as good as none.
     let reach = 1u64 << reachable_bits(features);
-    let entries = info.memory_map().iter().map(|entry| {
+    let entries = info.memory_map().map(|entry| {
         let room = reach.saturating_sub(entry.start);
         (entry.start, if entry.kind == 1 { entry.len_bytes.min(room) } else { entry.len_bytes }, entry.kind)
     });
@@ -85,7 +85,7 @@ pub fn read_letter(start_info: u64, features: &Features) -> Letter {
         Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map, low_pages };
     // Whatever a firmware's NFIT says, these are not memory. Types 7 and 12 are: persistent.
     letter.claim(0xfec0_0000, 0x140_0000, "the APICs and the firmware's flash");
-    for entry in info.memory_map().iter().filter(|entry| !matches!(entry.kind, 0 | 1 | 7 | 12)).take(32) {
+    for entry in info.memory_map().filter(|entry| !matches!(entry.kind, 0 | 1 | 7 | 12)).take(32) {
         letter.claim(entry.start, entry.len_bytes, "a reserved range of the memory map");
     }
     letter
@@ -117,10 +117,10 @@ impl Letter {
 /// Is this page below 640 KiB RAM, whole and by every entry of the memory map that names it? Not page 0, the BIOS's.
 fn is_free_page(info: &BootInfo<'_>, page: u64) -> bool {
     let (start, end) = (page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
-    let mut touching = info.memory_map().iter().filter(|entry| {
+    let mut touching = info.memory_map().filter(|entry| {
         entry.start < end && entry.start.saturating_add(entry.len_bytes) > start && entry.kind != 0
     });
-    let is_ram = |entry: &MemoryMapEntry| {
+    let is_ram = |entry: MemoryMapEntry| {
         entry.kind == 1 && entry.start <= start && entry.start.saturating_add(entry.len_bytes) >= end
     };
     page != 0 && touching.clone().next().is_some() && touching.all(is_ram)
@@ -210,20 +210,14 @@ pub fn page_tables(letter: &mut Letter, features: &Features) -> KernelTables {
     // The largest piece of low RAM: the tables of terabytes of RAM still leave it nearly whole.
     let low = letter.map.ram().filter(|ram| ram.end() <= EARLY_MAPPED_BYTES);
     let Some(home) = low.max_by_key(|ram| ram.len_bytes()) else { no_room() };
-    let start = home.start().as_u64();
-    let mut next = start;
-    let mut take = || {
-        let frame = next;
-        next += PAGE_SIZE;
-        (next <= home.end()).then(|| PhysAddr::new(frame))
-    };
     let read_only = letter.initrd.into_iter().chain(letter.nfit);
-    let Ok(mut tables) = KernelTables::build(&letter.map, read_only, features, &mut take) else { no_room() };
+    let Ok(mut tables) = KernelTables::build(&letter.map, read_only, features, home) else { no_room() };
     if let Some(registers) = apic::physical_base().and_then(|base| PhysRange::new(base, PAGE_SIZE)) {
         let uncached = PageTableFlags::WRITABLE | PageTableFlags::NO_CACHE | PageTableFlags::WRITE_THROUGH;
-        let Ok(()) = tables.map_physical(registers, uncached, &mut take) else { no_room() };
+        let Ok(()) = tables.map_physical(registers, uncached) else { no_room() };
     }
-    carve(&mut letter.map, PhysRange::from_bounds(start, next), "the kernel's page tables");
+    let taken = PhysRange::new(home.start().as_u64(), tables.frames_taken() * PAGE_SIZE);
+    carve(&mut letter.map, taken, "the kernel's page tables");
     tables.load();
     tables
 }

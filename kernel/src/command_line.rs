@@ -5,18 +5,18 @@ use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use mm::range::{MapSize, PAGE_SIZE, PhysRange};
+use thiserror::Error;
 
 /// What the command line asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// `init=PATH[,PATH...]`: the programs, run one after another.
     pub init: Vec<String>,
     /// What stands behind `--`: the arguments of the first program.
     pub arguments: Vec<String>,
-    /// `dax.align=`: the alignment of devices.
-    pub align: MapSize,
+    /// `dax.align=`: the alignment of devices, unless it is 2M.
+    pub align: Option<MapSize>,
     /// `dax.regionN.align=`: the same for one region.
     pub region_align: BTreeMap<u32, MapSize>,
     /// `dax.regionN.devices=SIZE[@ALIGN],...`: the devices of a region, instead of one of all of it.
@@ -55,39 +55,18 @@ pub struct DeviceWish {
 }
 
 /// A value that means nothing: going on with a guess would not be what the user asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("command line: {option}: expected {expected}")]
 pub struct BadOption {
     option: String,
     expected: &'static str,
 }
 
-impl fmt::Display for BadOption {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "command line: {}: expected {}", self.option, self.expected)
-    }
-}
-
 impl CommandLine {
     /// Reads a command line. Double quotes keep spaces together, as on Linux.
     pub fn parse(text: &str) -> Result<CommandLine, BadOption> {
-        let mut line = CommandLine {
-            init: Vec::new(),
-            arguments: Vec::new(),
-            align: MapSize::Size2M,
-            region_align: BTreeMap::new(),
-            region_devices: BTreeMap::new(),
-            carve_outs: Vec::new(),
-            waives_scrub: false,
-            ram_disks: 0,
-            ram_disk_kib: 4096,
-            force_raw: false,
-            test_leak: false,
-            test_panic: false,
-            log_level: 7,
-            max_cpus: usize::MAX,
-            unknown: Vec::new(),
-            more_unknown: 0,
-        };
+        let mut line =
+            CommandLine { ram_disk_kib: 4096, log_level: 7, max_cpus: usize::MAX, ..CommandLine::default() };
         let mut words = Words(text);
         for word in words.by_ref() {
             if word == "--" {
@@ -106,7 +85,7 @@ impl CommandLine {
             "init" => {
                 self.init = value.split(',').filter(|path| !path.is_empty()).map(str::to_owned).collect()
             }
-            "dax.align" => self.align = align(value).ok_or(bad("4K, 2M or 1G"))?,
+            "dax.align" => self.align = Some(MapSize::parse(value).ok_or(bad("4K, 2M or 1G"))?),
             "dax.force_raw" => self.force_raw = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_leak" => self.test_leak = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_panic" => self.test_panic = flag(value).ok_or(bad("0 or 1"))?,
@@ -127,7 +106,7 @@ impl CommandLine {
             "console" | "panic" | "quiet" => {}
             _ => match region_option(key) {
                 Some((region, "align")) => {
-                    let align = align(value).ok_or(bad("4K, 2M or 1G"))?;
+                    let align = MapSize::parse(value).ok_or(bad("4K, 2M or 1G"))?;
                     self.region_align.insert(region, align);
                 }
                 Some((region, "devices")) => {
@@ -150,16 +129,15 @@ impl CommandLine {
 
     /// The alignment that the devices of this region get.
     pub fn align_of(&self, region: u32) -> MapSize {
-        self.region_align.get(&region).copied().unwrap_or(self.align)
+        self.region_align.get(&region).copied().or(self.align).unwrap_or(MapSize::Size2M)
     }
 }
 
 impl DeviceWish {
     fn parse(text: &str) -> Option<DeviceWish> {
-        let (size, at) = text.split_once('@').map_or((text, None), |(size, at)| (size, Some(at)));
-        let align = match at {
-            Some(at) => Some(align(at)?),
-            None => None,
+        let (size, align) = match text.split_once('@') {
+            Some((size, align)) => (size, Some(MapSize::parse(align)?)),
+            None => (text, None),
         };
         Some(DeviceWish { size_bytes: number::parse_bytes(size)?, align })
     }
@@ -174,10 +152,6 @@ fn carve_out(text: &str) -> Option<PhysRange> {
 
 fn number(value: &str) -> Option<u32> {
     number::parse(value).ok()?.try_into().ok()
-}
-
-fn align(value: &str) -> Option<MapSize> {
-    MapSize::parse(value)
 }
 
 fn flag(value: &str) -> Option<bool> {

@@ -7,110 +7,70 @@ use crate::machine::machine;
 use crate::removal;
 use crate::scrub;
 use alloc::sync::Arc;
-use core::fmt;
 use dax::{DaxError, DaxRegion, DevDax, DeviceName, DeviceRequest, Placement, Scrub};
 use mm::range::{MapSize, PhysRange};
+use thiserror::Error;
 
 /// Why something was not done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ControlError {
     /// The text is not what is taken here.
+    #[error("expected {expected}")]
     Syntax {
         /// What is.
         expected: &'static str,
     },
     /// The text is a number, but not one that fits.
+    #[error("the number does not fit in 64 bits")]
     TooLarge,
     /// The number is none of those that are taken here.
+    #[error("expected {expected}")]
     Invalid {
         /// Which are.
         expected: &'static str,
     },
     /// The text is no alignment at all.
+    #[error("expected a number of bytes")]
     NoAlign,
     /// There is no such device.
+    #[error("there is no such device")]
     NoDevice,
     /// A region has no such device.
+    #[error("the region has no such device")]
     NotInRegion,
     /// The device is bound: it must be unbound first.
-    Bound {
-        /// Its name.
-        name: DeviceName,
-        /// A process that has it mapped.
-        mapped_by: Option<u32>,
-    },
+    #[error("{0} is bound: unbind it first")]
+    Bound(DeviceName),
+    /// The same, and this process has it mapped.
+    #[error("{0} is bound, and process {1} has it mapped: unbind it first")]
+    Mapped(DeviceName, u32),
     /// The device is not bound.
-    NotBound {
-        /// Its name.
-        name: DeviceName,
-    },
-    /// The device still has memory: its size must be 0 first.
-    HasMemory {
-        /// Its name.
-        name: DeviceName,
-        /// Its size.
-        size_bytes: u64,
-    },
+    #[error("{0} is not bound")]
+    NotBound(DeviceName),
+    /// The device still has so many bytes of memory: its size must be 0 first.
+    #[error("{0} has {1:#x} bytes: its size must be 0 first")]
+    HasMemory(DeviceName, u64),
     /// Device 0 of a region stays as long as the region.
-    First {
-        /// Its name.
-        name: DeviceName,
-    },
+    #[error("{0} stays as long as its region")]
+    First(DeviceName),
     /// The device has no memory.
-    Empty {
-        /// Its name.
-        name: DeviceName,
-    },
-    /// The region has no memory left.
-    RegionFull {
-        /// Its number.
-        region: u32,
-    },
+    #[error("{0} has no memory: give it a size first")]
+    Empty(DeviceName),
+    /// The region of this number has no memory left.
+    #[error("region{0} has no memory left")]
+    RegionFull(u32),
     /// The length of a range is not a multiple of the device's alignment.
+    #[error("the length is not a multiple of the device's alignment of {align}")]
     RangeMisaligned {
         /// The alignment.
         align: MapSize,
     },
     /// The process was ended before the work was.
+    #[error("interrupted: the process was ended")]
     Interrupted,
     /// The dax crate refused.
-    Dax(DaxError),
-}
-
-impl From<DaxError> for ControlError {
-    fn from(error: DaxError) -> ControlError {
-        ControlError::Dax(error)
-    }
-}
-
-impl fmt::Display for ControlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ControlError::Syntax { expected } | ControlError::Invalid { expected } => {
-                write!(f, "expected {expected}")
-            }
-            ControlError::TooLarge => write!(f, "the number does not fit in 64 bits"),
-            ControlError::NoAlign => write!(f, "expected a number of bytes"),
-            ControlError::NoDevice => write!(f, "there is no such device"),
-            ControlError::NotInRegion => write!(f, "the region has no such device"),
-            ControlError::Bound { name, mapped_by: Some(pid) } => {
-                write!(f, "{name} is bound, and process {pid} has it mapped: unbind it first")
-            }
-            ControlError::Bound { name, mapped_by: None } => write!(f, "{name} is bound: unbind it first"),
-            ControlError::NotBound { name } => write!(f, "{name} is not bound"),
-            ControlError::HasMemory { name, size_bytes } => {
-                write!(f, "{name} has {size_bytes:#x} bytes: its size must be 0 first")
-            }
-            ControlError::First { name } => write!(f, "{name} stays as long as its region"),
-            ControlError::Empty { name } => write!(f, "{name} has no memory: give it a size first"),
-            ControlError::RegionFull { region } => write!(f, "region{region} has no memory left"),
-            ControlError::RangeMisaligned { align } => {
-                write!(f, "the length is not a multiple of the device's alignment of {align}")
-            }
-            ControlError::Interrupted => write!(f, "interrupted: the process was ended"),
-            ControlError::Dax(error) => write!(f, "{error}"),
-        }
-    }
+    #[error(transparent)]
+    Dax(#[from] DaxError),
 }
 
 /// What becomes of those who have a device mapped that is to be resized.
@@ -131,7 +91,7 @@ pub fn device(name: DeviceName) -> Result<Arc<DevDax>, ControlError> {
 /// Makes a device without memory.
 pub fn create(region: &Arc<DaxRegion>) -> Result<(), ControlError> {
     if region.available_bytes() == 0 {
-        return Err(ControlError::RegionFull { region: region.id() });
+        return Err(ControlError::RegionFull(region.id()));
     }
     let request = DeviceRequest { placement: Placement::Size(0), align: region.align() };
     machine().registry.create_device(region, request)?;
@@ -144,9 +104,9 @@ pub fn delete(region: &DaxRegion, name: DeviceName) -> Result<(), ControlError> 
     let device = device.ok_or(ControlError::NotInRegion)?;
     check_unbound(&device)?;
     match device.size_bytes() {
-        0 if name.id == 0 => Err(ControlError::First { name }),
+        0 if name.id == 0 => Err(ControlError::First(name)),
         0 => Ok(removal::destroy(&device)?),
-        size_bytes => Err(ControlError::HasMemory { name, size_bytes }),
+        size_bytes => Err(ControlError::HasMemory(name, size_bytes)),
     }
 }
 
@@ -157,7 +117,7 @@ pub fn resize(device: &Arc<DevDax>, size_bytes: u64, when_bound: WhenBound) -> R
         return Err(DaxError::SizeMisaligned { region, size_bytes, align }.into());
     }
     if size_bytes.saturating_sub(device.size_bytes()) > device.region().available_bytes() {
-        return Err(ControlError::RegionFull { region });
+        return Err(ControlError::RegionFull(region));
     }
     let was_bound = device.is_alive();
     match when_bound {
@@ -213,7 +173,7 @@ pub fn bind(name: DeviceName) -> Result<(), ControlError> {
 pub fn unbind(name: DeviceName) -> Result<(), ControlError> {
     let device = device(name)?;
     if !device.is_alive() {
-        return Err(ControlError::NotBound { name });
+        return Err(ControlError::NotBound(name));
     }
     removal::disable(&device)?;
     Ok(())
@@ -221,7 +181,7 @@ pub fn unbind(name: DeviceName) -> Result<(), ControlError> {
 
 fn enable(device: &DevDax) -> Result<(), ControlError> {
     if device.size_bytes() == 0 {
-        return Err(ControlError::Empty { name: device.name() });
+        return Err(ControlError::Empty(device.name()));
     }
     if device.region().scrub() == Scrub::Required {
         scrub::scrub(device)?;
@@ -231,11 +191,11 @@ fn enable(device: &DevDax) -> Result<(), ControlError> {
 }
 
 fn check_unbound(device: &DevDax) -> Result<(), ControlError> {
-    if !device.is_alive() {
-        return Ok(());
+    match device.first_mapping() {
+        _ if !device.is_alive() => Ok(()),
+        Some(space) => Err(ControlError::Mapped(device.name(), space.owner())),
+        None => Err(ControlError::Bound(device.name())),
     }
-    let mapped_by = device.first_mapping().map(|space| space.owner());
-    Err(ControlError::Bound { name: device.name(), mapped_by })
 }
 
 fn can_map(align: MapSize) -> bool {

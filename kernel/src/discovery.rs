@@ -12,16 +12,16 @@
 //! from; this is what they have in common. In a kernel without dax, steps 3 and 4 are a line in the log.
 
 use crate::arch::cpu::Features;
-use crate::arch::paging::{self, KernelTables, NoTableFrames};
+use crate::arch::paging::{self, KernelTables};
 use crate::boot::Firmware;
 use crate::command_line::CommandLine;
 use crate::dax::Registry;
 use crate::providers;
 use alloc::vec::Vec;
-use core::fmt;
 use mm::frames::FrameAllocator;
 use mm::memory_map::{ClaimError, MemoryMap};
 use mm::range::PhysRange;
+use thiserror::Error;
 use x86_64::structures::paging::PageTableFlags;
 
 /// What discovery works with.
@@ -30,12 +30,16 @@ pub struct Machinery<'a> {
     pub map: &'a mut MemoryMap,
     /// The kernel's tables: regions join the physmap.
     pub tables: &'a mut KernelTables,
-    /// Where frames for those tables come from.
+    /// RAM that nobody holds.
     pub frames: &'static FrameAllocator,
     /// What the CPU can map.
     pub features: &'a Features,
     /// The user's wishes.
     pub options: &'a CommandLine,
+    /// What the firmware told.
+    pub firmware: &'a Firmware,
+    /// Where regions and devices are entered.
+    pub registry: Registry,
     /// RAM that the command line set aside.
     pub carved_out: Vec<PhysRange>,
     /// Pages of flush hints that are mapped already.
@@ -44,9 +48,8 @@ pub struct Machinery<'a> {
 
 impl Machinery<'_> {
     /// Maps a range that was claimed into the physmap.
-    pub fn map_physical(&mut self, range: PhysRange, flags: PageTableFlags) -> Result<(), NoTableFrames> {
-        let mut frames = || self.frames.allocate(0).map(|frame| frame.address());
-        self.tables.map_physical(range, flags, &mut frames)
+    pub fn map_physical(&mut self, range: PhysRange, flags: PageTableFlags) -> Result<(), NoRegion> {
+        self.tables.map_physical(range, flags).map_err(|_| NoRegion::NoMemory)
     }
 
     /// The range of these bounds, if this CPU and kernel can map it.
@@ -54,57 +57,37 @@ impl Machinery<'_> {
         let bits = paging::reachable_bits(self.features);
         PhysRange::new(start, len_bytes)
             .filter(|range| range.end() <= 1 << bits)
-            .ok_or(NoRegion::Unreachable { bits })
+            .ok_or(NoRegion::Unreachable(bits))
     }
 }
 
 /// Why a range became no region. (What dax itself refuses is said by `dax::DaxError`.)
+#[derive(Debug, Error)]
 pub enum NoRegion {
-    /// The physical range is not one that this CPU and kernel can map.
-    Unreachable {
-        /// Address bits that can be mapped.
-        bits: u32,
-    },
+    /// The physical range is not one that this CPU and kernel can map, but so many address bits.
+    #[error("it lies behind the {0} address bits that can be mapped")]
+    Unreachable(u32),
     /// Somebody holds it.
+    #[error("{0}")]
     Claimed(ClaimError),
     /// No frame for the page tables of its physmap.
+    #[error("no memory for the page tables to read it")]
     NoMemory,
     /// The kernel was built without what would use it.
+    #[error("built without {0}")]
     BuiltWithout(&'static str),
     /// Somebody's data is on it.
     #[cfg(feature = "dax_pmem")]
+    #[error("{0}: not touched (dax.force_raw uses the range whole and overwrites it)")]
     Occupied(alloc::boxed::Box<nvdimm::Found>),
     /// This CPU has no 1 GiB pages.
     #[cfg(feature = "dax")]
+    #[error("align 1G, but this CPU has no 1 GiB pages (use -cpu max or host, or dax.align=2M)")]
     NoGigabytePages,
     /// The dax crate refused.
     #[cfg(feature = "dax")]
-    Dax(dax::DaxError),
-}
-
-impl fmt::Display for NoRegion {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            NoRegion::Unreachable { bits } => {
-                write!(f, "it lies behind the {bits} address bits that can be mapped")
-            }
-            NoRegion::Claimed(error) => write!(f, "{error}"),
-            NoRegion::NoMemory => write!(f, "no memory for the page tables to read it"),
-            NoRegion::BuiltWithout(feature) => write!(f, "built without {feature}"),
-            #[cfg(feature = "dax_pmem")]
-            NoRegion::Occupied(found) => {
-                let hint = "(dax.force_raw uses the range whole and overwrites it)";
-                write!(f, "{found}: not touched {hint}")
-            }
-            #[cfg(feature = "dax")]
-            NoRegion::NoGigabytePages => {
-                let hint = "(use -cpu max or host, or dax.align=2M)";
-                write!(f, "align 1G, but this CPU has no 1 GiB pages {hint}")
-            }
-            #[cfg(feature = "dax")]
-            NoRegion::Dax(error) => write!(f, "{error}"),
-        }
-    }
+    #[error(transparent)]
+    Dax(#[from] dax::DaxError),
 }
 
 impl NoRegion {
@@ -120,32 +103,19 @@ impl NoRegion {
 }
 
 /// Finds every range of memory that was set aside and makes regions and devices of those that may be used.
-pub fn discover(firmware: &Firmware, machinery: &mut Machinery<'_>) -> Registry {
-    let registry = registry();
+pub fn discover(mut machinery: Machinery<'_>) -> Registry {
     #[cfg(feature = "nfit")]
-    let count = providers::nfit::add_regions(firmware, &registry, machinery);
+    let count = providers::nfit::add_regions(&mut machinery);
     #[cfg(not(feature = "nfit"))]
-    let count = {
-        if firmware.nfit.is_some() {
-            log::warn!("nfit: there is one, but this kernel was built without nfit");
-        }
-        0
-    };
-    let count = providers::ram::add_regions(count, &registry, machinery);
+    let count = 0;
+    if cfg!(not(feature = "nfit")) && machinery.firmware.nfit.is_some() {
+        log::warn!("nfit: there is one, but this kernel was built without nfit");
+    }
+    let count = providers::ram::add_regions(count, &mut machinery);
     for id in machinery.options.named_regions().filter(|&id| id >= count) {
         log::warn!("command line: dax.region{id}: there are {count} region(s), numbered from 0");
     }
     #[cfg(feature = "brd")]
-    providers::brd::add_disks(&registry, machinery);
-    registry
-}
-
-#[cfg(feature = "dax")]
-fn registry() -> Registry {
-    Registry::new(crate::epoch::epoch())
-}
-
-#[cfg(not(feature = "dax"))]
-fn registry() -> Registry {
-    Registry
+    providers::brd::add_disks(&machinery);
+    machinery.registry
 }

@@ -4,8 +4,8 @@
 //! names the offset; the files before it stay usable.
 
 use alloc::vec::Vec;
-use core::fmt;
 use mm::range::PhysRange;
+use thiserror::Error;
 
 /// Bytes of a newc header: a magic of 6 and thirteen fields of 8 hexadecimal digits (cpio(5)).
 const HEADER_BYTES: usize = 110;
@@ -34,30 +34,23 @@ pub struct File {
 }
 
 /// What is wrong with an archive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum ArchiveError {
     /// No newc header (`070701`) at this byte.
+    #[error("no newc cpio header at byte {0:#x}")]
     Magic(usize),
     /// A header field at this byte is not hexadecimal.
+    #[error("header field at byte {0:#x} is not hexadecimal")]
     Field(usize),
     /// The entry whose header is at this byte passes the end of the archive.
+    #[error("the entry at byte {0:#x} passes the archive's end")]
     Truncated(usize),
     /// The name of the entry at this byte is not UTF-8 or has no end.
+    #[error("the entry at byte {0:#x} has a name that cannot be read")]
     Name(usize),
     /// The archive ends without its `TRAILER!!!` entry, at this byte.
+    #[error("the archive ends at byte {0:#x} without a trailer")]
     NoTrailer(usize),
-}
-
-impl fmt::Display for ArchiveError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            ArchiveError::Magic(at) => write!(f, "no newc cpio header at byte {at:#x}"),
-            ArchiveError::Field(at) => write!(f, "header field at byte {at:#x} is not hexadecimal"),
-            ArchiveError::Truncated(at) => write!(f, "the entry at byte {at:#x} passes the archive's end"),
-            ArchiveError::Name(at) => write!(f, "the entry at byte {at:#x} has a name that cannot be read"),
-            ArchiveError::NoTrailer(at) => write!(f, "the archive ends at byte {at:#x} without a trailer"),
-        }
-    }
 }
 
 impl Initrd {

@@ -10,6 +10,7 @@ const BURST: u32 = 10;
 
 /// How many lines one place has printed lately. Counts are exact; two CPUs that print at the turn of an interval may
 /// print a line more.
+#[derive(Default)]
 pub struct Limit {
     begun_ns: AtomicU64,
     printed: AtomicU32,
@@ -47,12 +48,6 @@ impl Limit {
             self.suppressed.fetch_add(1, Relaxed);
         }
         (admits, suppressed)
-    }
-}
-
-impl Default for Limit {
-    fn default() -> Limit {
-        Limit::new()
     }
 }
 

@@ -11,12 +11,13 @@ mod bare {
     use core::panic::PanicInfo;
     use kernel::arch::{cpu::Features, descriptors, fpu, interrupts, percpu::Cpu, smp, stack};
     use kernel::command_line::CommandLine;
+    use kernel::dax::Registry;
     use kernel::discovery::{self, Machinery};
     use kernel::machine::{self, Machine};
     use kernel::programs::{self, Outcome};
     use kernel::providers;
     use kernel::shootdown::AllCpus;
-    use kernel::{boot, clock, log as kernel_log, panic, random, task};
+    use kernel::{boot, clock, epoch, log as kernel_log, panic, task};
     use mm::heap::KernelHeap;
     use mm::space::Environment;
     use platform::{channel, pic, serial};
@@ -56,7 +57,6 @@ mod bare {
         log::info!("Daxite {}: {} MiB of RAM", env!("CARGO_PKG_VERSION"), letter.map.total_bytes() >> 20);
 
         features.log_missing();
-        random::init(features.rdrand);
 
         let carved_out = providers::ram::carve_out(&options.carve_outs, &mut letter.map);
         let ap_page = boot::prepare_cpus(&letter, &firmware);
@@ -64,21 +64,22 @@ mod bare {
         interrupts::init(firmware.cpus.as_ref());
         let frames = boot::frames(&letter.map);
         HEAP.frames_ready(frames);
+        tables.take_frames_from(frames);
         mm::lock::set_parking(&task::park::Lot);
         mm::checks::set_cpu(task::cpu_number);
         task::init_cpu();
         let initrd = boot::initrd(letter.initrd);
-        let map = &mut letter.map;
-        let mut machinery = Machinery {
-            map,
+        let registry = discovery::discover(Machinery {
+            map: &mut letter.map,
             tables: &mut tables,
             frames,
             features: &features,
             options: &options,
+            firmware: &firmware,
+            registry: Registry::new(epoch::epoch()),
             carved_out,
             hint_pages: Vec::new(),
-        };
-        let registry = discovery::discover(&firmware, &mut machinery);
+        });
 
         let memory = Environment {
             frames,

@@ -3,17 +3,13 @@
 //! A CPU without it gives a generator seeded by the clock, which a guest that runs tests can live with; boot
 //! says so in the log.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::clock;
+use core::sync::atomic::{AtomicU64, Ordering};
+use spin::LazyLock;
+use x86_64::instructions::random::RdRand;
 
-static HAS_RDRAND: AtomicBool = AtomicBool::new(false);
-static STATE: AtomicU64 = AtomicU64::new(0);
-
-/// Says whether the CPU has RDRAND.
-pub fn init(rdrand: bool) {
-    HAS_RDRAND.store(rdrand, Ordering::Relaxed);
-    // SAFETY: RDTSC exists on every x86-64 CPU and reads a counter.
-    STATE.store(unsafe { core::arch::x86_64::_rdtsc() }, Ordering::Relaxed);
-}
+static RDRAND: LazyLock<Option<RdRand>> = LazyLock::new(RdRand::new);
+static SEED: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(clock::tsc()));
 
 /// Fills `out` with random bytes.
 pub fn fill(out: &mut [u8]) {
@@ -24,30 +20,14 @@ pub fn fill(out: &mut [u8]) {
 
 /// Eight random bytes.
 pub fn u64() -> u64 {
-    if HAS_RDRAND.load(Ordering::Relaxed) {
-        // SDM 1, 7.3.17.1: ten tries in a row fail only on broken hardware.
-        for _ in 0..10 {
-            if let Some(value) = rdrand() {
-                return value;
-            }
-        }
-    }
-    split_mix()
-}
-
-fn rdrand() -> Option<u64> {
-    let (value, ok): (u64, u8);
-    // SAFETY: only called where CPUID lists RDRAND; it writes the two registers.
-    unsafe {
-        core::arch::asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) ok, options(nomem, nostack))
-    };
-    (ok != 0).then_some(value)
+    // SDM 1, 7.3.17.1: ten tries in a row fail only on broken hardware.
+    (0..10).find_map(|_| (*RDRAND)?.get_u64()).unwrap_or_else(split_mix)
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 fn split_mix() -> u64 {
     const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut z = STATE.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+    let mut z = SEED.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)

@@ -45,16 +45,14 @@ pub struct Tlb {
     /// CPUs that this one waits for.
     waiting: AtomicU64,
     /// What it asks them to flush: the root, the range's start and its length.
-    asked_root: AtomicU64,
-    asked_start: AtomicU64,
-    asked_bytes: AtomicU64,
+    asked: [AtomicU64; 3],
 }
 
 impl Tlb {
     /// For a CPU that has loaded the kernel's own tables.
     pub const fn of_kernel() -> Tlb {
-        let [root, inbox, waiting, asked_root, asked_start, asked_bytes] = [const { AtomicU64::new(0) }; 6];
-        Tlb { root, loaded: Cell::new(0), inbox, waiting, asked_root, asked_start, asked_bytes }
+        let [root, inbox, waiting] = [const { AtomicU64::new(0) }; 3];
+        Tlb { root, loaded: Cell::new(0), inbox, waiting, asked: [const { AtomicU64::new(0) }; 3] }
     }
 
     /// Loads a root table on this CPU; 0 stands for the kernel's own.
@@ -73,7 +71,7 @@ impl Tlb {
         self.root.store(root, Ordering::Release);
     }
 
-    fn flush_if_loaded(&self, root: u64, start: u64, bytes: u64) {
+    fn flush_if_loaded(&self, [root, start, bytes]: [u64; 3]) {
         if self.loaded.get() != root {
             // A space that is not loaded has nothing in this TLB: loading one flushes (there are no PCIDs).
             return;
@@ -93,13 +91,8 @@ pub fn answer() {
     let this = Cpu::this();
     let asking = this.tlb.inbox.swap(0, Ordering::SeqCst);
     for cpu in percpu::each(asking) {
-        let asked = &cpu.tlb;
-        this.tlb.flush_if_loaded(
-            asked.asked_root.load(Ordering::Relaxed),
-            asked.asked_start.load(Ordering::Relaxed),
-            asked.asked_bytes.load(Ordering::Relaxed),
-        );
-        asked.waiting.fetch_and(!this.bit(), Ordering::Release);
+        this.tlb.flush_if_loaded(cpu.tlb.asked.each_ref().map(|word| word.load(Ordering::Relaxed)));
+        cpu.tlb.waiting.fetch_and(!this.bit(), Ordering::Release);
     }
 }
 
@@ -110,8 +103,9 @@ impl Shootdown for AllCpus {
     fn flush(&self, root: PhysAddr, range: VirtRange) {
         mm::checks::might_sleep("a TLB flush");
         let this = Cpu::this();
-        let (root, start, bytes) = (root.as_u64(), range.start().as_u64(), range.len_bytes());
-        this.tlb.flush_if_loaded(root, start, bytes);
+        let root = root.as_u64();
+        let request = [root, range.start().as_u64(), range.len_bytes()];
+        this.tlb.flush_if_loaded(request);
         let others = percpu::online() & !this.bit();
         if others == 0 {
             return;
@@ -121,17 +115,17 @@ impl Shootdown for AllCpus {
         let may_hold = |cpu: &&Cpu| [root, ANY_ROOT].contains(&cpu.tlb.root.load(Ordering::Relaxed));
         let targets = percpu::each(others).filter(may_hold).fold(0, |mask, cpu| mask | cpu.bit());
         if targets != 0 {
-            ask(this, targets, [root, start, bytes]);
+            ask(this, targets, request);
         }
     }
 }
 
 #[cold]
-fn ask(this: &Cpu, targets: u64, [root, start, bytes]: [u64; 3]) {
+fn ask(this: &Cpu, targets: u64, request: [u64; 3]) {
     let tlb = &this.tlb;
-    tlb.asked_root.store(root, Ordering::Relaxed);
-    tlb.asked_start.store(start, Ordering::Relaxed);
-    tlb.asked_bytes.store(bytes, Ordering::Relaxed);
+    for (word, value) in tlb.asked.iter().zip(request) {
+        word.store(value, Ordering::Relaxed);
+    }
     tlb.waiting.store(targets, Ordering::Relaxed);
     for cpu in percpu::each(targets) {
         // Releases the request to whoever swaps the inbox.

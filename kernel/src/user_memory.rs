@@ -27,30 +27,26 @@ pub fn read(address: u64, out: &mut [u8]) -> Result<(), BadAddress> {
     check(address, out.len())?;
     // SAFETY: 1. `out` is ours and long enough; 2. the other side lies in the lower half, where only the
     // program's pages are; a fault there is fixed up (traps.rs).
-    match unsafe { copy_user(out.as_mut_ptr(), address as *const u8, out.len()) } {
-        0 => Ok(()),
-        _ => Err(BadAddress),
-    }
+    all(unsafe { copy_user(out.as_mut_ptr(), address as *const u8, out.len()) })
 }
 
 /// Copies `bytes` to the program's `address`.
 pub fn write(address: u64, bytes: &[u8]) -> Result<(), BadAddress> {
     check(address, bytes.len())?;
     // SAFETY: as in `read`, with the sides exchanged.
-    match unsafe { copy_user(address as *mut u8, bytes.as_ptr(), bytes.len()) } {
-        0 => Ok(()),
-        _ => Err(BadAddress),
-    }
+    all(unsafe { copy_user(address as *mut u8, bytes.as_ptr(), bytes.len()) })
 }
 
 /// Zeroes `len_bytes` bytes from `address` on; both are multiples of 8.
 pub fn zero(address: u64, len_bytes: u64) -> Result<(), BadAddress> {
     check(address, len_bytes as usize)?;
     // SAFETY: the range lies in the lower half, where only a program's pages are; a fault there is fixed up.
-    match unsafe { zero_user(address as *mut u64, len_bytes as usize / 8) } {
-        0 => Ok(()),
-        _ => Err(BadAddress),
-    }
+    all(unsafe { zero_user(address as *mut u64, len_bytes as usize / 8) })
+}
+
+/// Was nothing left out?
+fn all(left: usize) -> Result<(), BadAddress> {
+    if left == 0 { Ok(()) } else { Err(BadAddress) }
 }
 
 /// Puts `new` in the place of `expected` if that is there, atomically; what was there. `address` is a multiple of 4.
@@ -104,8 +100,5 @@ pub fn read_string(address: u64, max: usize) -> Result<Option<Vec<u8>>, BadAddre
 }
 
 fn check(address: u64, len: usize) -> Result<(), BadAddress> {
-    match address.checked_add(len as u64) {
-        Some(end) if end <= USER_END => Ok(()),
-        _ => Err(BadAddress),
-    }
+    address.checked_add(len as u64).filter(|&end| end <= USER_END).map(drop).ok_or(BadAddress)
 }

@@ -11,6 +11,11 @@ use mm::space::AddressSpace;
 pub struct Registry;
 
 impl Registry {
+    /// With nothing in it.
+    pub fn new(_: epoch::NoEpoch) -> Registry {
+        Registry
+    }
+
     /// None.
     pub fn device_count(&self) -> usize {
         0
@@ -22,38 +27,25 @@ impl Registry {
     }
 }
 
+/// Functions that nobody calls, for there is nothing to call them on.
+macro_rules! never {
+    ($($scope:vis fn $name:ident(&self $(, _: $argument:ty)*) -> $answer:ty;)*) => {
+        $($scope fn $name(&self $(, _: $argument)*) -> $answer { match *self {} })*
+    };
+}
+
 /// A device that cannot be.
 pub enum DevDax {}
 
+#[allow(missing_docs)] // they are the real one's
 impl DevDax {
-    /// Never called.
-    pub fn name(&self) -> &'static str {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn align(&self) -> MapSize {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn number(&self) -> u32 {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn size_bytes(&self) -> u64 {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn max_prot(&self) -> Prot {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn open(self: &Arc<Self>) -> Result<Arc<OpenDax>, Refusal> {
-        match **self {}
+    never! {
+        pub fn name(&self) -> &'static str;
+        pub fn align(&self) -> MapSize;
+        pub fn number(&self) -> u32;
+        pub fn size_bytes(&self) -> u64;
+        pub fn max_prot(&self) -> Prot;
+        pub fn open(&self) -> Result<Arc<OpenDax>, Refusal>;
     }
 }
 
@@ -61,58 +53,38 @@ impl DevDax {
 #[derive(Debug)]
 pub enum OpenDax {}
 
+#[allow(missing_docs)]
 impl OpenDax {
-    /// Never called.
-    pub fn device(&self) -> &Arc<DevDax> {
-        match *self {}
-    }
-
-    /// Never called.
-    pub fn max_prot(&self) -> Prot {
-        match *self {}
+    never! {
+        pub fn device(&self) -> &Arc<DevDax>;
+        pub fn max_prot(&self) -> Prot;
     }
 }
 
 impl Pager for OpenDax {
-    fn granule(&self) -> MapSize {
-        match *self {}
-    }
-
-    fn check_vma(&self, _: &VmaRequest) -> Result<(), Refusal> {
-        match *self {}
-    }
-
-    fn fault(&self, _: &FaultRequest, _: &mut Install<'_>) -> Result<Installed, FaultError> {
-        match *self {}
-    }
-
-    fn attach(&self, _: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        match *self {}
-    }
-
-    fn inherit(&self, _: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {
-        match *self {}
-    }
-
-    fn key(&self) -> u64 {
-        match *self {}
-    }
-
-    fn futex_object(&self) -> (u64, u64) {
-        match *self {}
-    }
-
-    fn flush(&self, _: u64, _: u64) -> Result<(), Refusal> {
-        match *self {}
-    }
-
-    fn write_path(&self, _: &mut dyn fmt::Write) -> fmt::Result {
-        match *self {}
+    never! {
+        fn granule(&self) -> MapSize;
+        fn check_vma(&self, _: &VmaRequest) -> Result<(), Refusal>;
+        fn fault(&self, _: &FaultRequest, _: &mut Install<'_>) -> Result<Installed, FaultError>;
+        fn attach(&self, _: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal>;
+        fn inherit(&self, _: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal>;
+        fn key(&self) -> u64;
+        fn futex_object(&self) -> (u64, u64);
+        fn flush(&self, _: u64, _: u64) -> Result<(), Refusal>;
+        fn write_path(&self, _: &mut dyn fmt::Write) -> fmt::Result;
     }
 }
 
 /// What stands in for the epoch of dax devices.
 pub mod epoch {
+    /// Nothing is to be waited for.
+    pub struct NoEpoch;
+
+    /// There is none.
+    pub fn epoch() -> NoEpoch {
+        NoEpoch
+    }
+
     /// No part in it.
     pub struct CpuEpoch;
 

@@ -18,6 +18,18 @@
     .asciz "Xen"
     .quad pvh_start - KERNEL_BASE
 
+    # Fills a table with `count` entries: the first one, and each `step` more than the one before.
+    .macro FILL table, first, step, count
+    mov ebx, offset \table - KERNEL_BASE
+    lea eax, [\first]
+    mov ecx, \count
+1:  mov [ebx], eax
+    add eax, \step
+    add ebx, 8
+    dec ecx
+    jnz 1b
+    .endm
+
     .section .boot.text, "ax"
     .code32
     .global pvh_start
@@ -37,23 +49,8 @@ pvh_start:
     jnc no_long_mode
 
     # 2048 entries of 2 MiB in four page directories: present, writable, huge.
-    mov ebx, offset boot_pd - KERNEL_BASE
-    mov eax, 0x83
-    mov ecx, 2048
-1:  mov [ebx], eax
-    add eax, 0x200000
-    add ebx, 8
-    dec ecx
-    jnz 1b
-
-    mov ebx, offset boot_pdpt - KERNEL_BASE
-    mov eax, offset boot_pd - KERNEL_BASE + 3
-    mov ecx, 4
-2:  mov [ebx], eax
-    add eax, 0x1000
-    add ebx, 8
-    dec ecx
-    jnz 2b
+    FILL boot_pd, 0x83, 0x200000, 2048
+    FILL boot_pdpt, boot_pd - KERNEL_BASE + 3, 0x1000, 4
 
     # -2 GiB: entry 510 of the last page-directory-pointer table.
     mov dword ptr [boot_pdpt_kernel - KERNEL_BASE + 510 * 8], offset boot_pd - KERNEL_BASE + 3

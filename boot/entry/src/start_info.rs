@@ -78,48 +78,32 @@ pub struct BootInfo<'a> {
     pub extra_modules: u32,
     /// Memory map entries that did not fit.
     pub dropped_map_entries: u32,
-    map: [MemoryMapEntry; MAX_MAP_ENTRIES],
-    map_len: usize,
+    map: &'a [RawMapEntry],
 }
 
 /// Why the boot information cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootError {
-    /// The structure itself lies where nothing can be read.
-    Unreadable {
-        /// What lies there.
-        what: &'static str,
-        /// Its physical address.
-        address: u64,
-    },
+    /// This part of the letter, at this physical address, lies where nothing can be read.
+    Unreadable(&'static str, u64),
     /// The magic number is not `hvm_start_info`'s.
     Magic(u32),
-    /// Version 0 has no memory map, and without one no byte of RAM is known.
-    NoMemoryMap {
-        /// The structure's version.
-        version: u32,
-    },
-    /// The initrd module is longer than 2^52 or wraps.
-    Initrd {
-        /// Its physical address.
-        address: u64,
-        /// Its length in bytes.
-        len_bytes: u64,
-    },
+    /// The structure, of this version, has no memory map, and without one no byte of RAM is known.
+    NoMemoryMap(u32),
+    /// The initrd module, with this physical address and length in bytes, is longer than 2^52 or wraps.
+    Initrd(u64, u64),
 }
 
 impl fmt::Display for BootError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match *self {
-            BootError::Unreadable { what, address } => {
-                write!(f, "the PVH {what} at {address:#x} cannot be read")
-            }
+        match self {
+            BootError::Unreadable(what, at) => write!(f, "the PVH {what} at {at:#x} cannot be read"),
             BootError::Magic(found) => write!(f, "PVH start_info has magic {found:#x}, not {MAGIC:#x}"),
-            BootError::NoMemoryMap { version } => {
+            BootError::NoMemoryMap(version) => {
                 write!(f, "PVH start_info (version {version}) has no memory map")
             }
-            BootError::Initrd { address, len_bytes } => {
-                write!(f, "the initrd at {address:#x} with {len_bytes:#x} bytes is no range of memory")
+            BootError::Initrd(at, len) => {
+                write!(f, "the initrd at {at:#x} with {len:#x} bytes is no range of memory")
             }
         }
     }
@@ -128,48 +112,44 @@ impl fmt::Display for BootError {
 impl<'a> BootInfo<'a> {
     /// Reads the `hvm_start_info` at physical address `start_info`.
     pub fn parse(memory: &'a dyn PhysicalMemory, start_info: u64) -> Result<BootInfo<'a>, BootError> {
-        let info: &RawStartInfo = read(memory, "start_info", start_info)?;
+        let info: &RawStartInfo = read(memory, "start_info", start_info, size_of::<RawStartInfo>())?;
         if info.magic.get() != MAGIC {
             return Err(BootError::Magic(info.magic.get()));
         }
-        let version = info.version.get();
-        if version == 0 || info.memory_map_entries.get() == 0 {
-            return Err(BootError::NoMemoryMap { version });
+        let (version, entries) = (info.version.get(), info.memory_map_entries.get() as usize);
+        if version == 0 || entries == 0 {
+            return Err(BootError::NoMemoryMap(version));
         }
-        let mut map = [MemoryMapEntry::default(); MAX_MAP_ENTRIES];
-        let map_len = (info.memory_map_entries.get() as usize).min(MAX_MAP_ENTRIES);
-        for (i, slot) in map.iter_mut().enumerate().take(map_len) {
-            let at = info.memory_map.get().wrapping_add((i * size_of::<RawMapEntry>()) as u64);
-            let raw: &RawMapEntry = read(memory, "memory map", at)?;
-            *slot =
-                MemoryMapEntry { start: raw.address.get(), len_bytes: raw.size.get(), kind: raw.kind.get() };
-        }
+        let map_len = entries.min(MAX_MAP_ENTRIES);
+        let map_bytes = map_len * size_of::<RawMapEntry>();
         Ok(BootInfo {
             rsdp: Some(info.rsdp.get()).filter(|&rsdp| rsdp != 0),
             command_line: command_line(memory, info.command_line.get())?,
             initrd: initrd(memory, info)?,
             extra_modules: info.modules.get().saturating_sub(1),
-            dropped_map_entries: info.memory_map_entries.get() - map_len as u32,
-            map,
-            map_len,
+            dropped_map_entries: (entries - map_len) as u32,
+            map: read(memory, "memory map", info.memory_map.get(), map_bytes)?,
         })
     }
 
     /// The memory map, in the hypervisor's order.
-    pub fn memory_map(&self) -> &[MemoryMapEntry] {
-        &self.map[..self.map_len]
+    pub fn memory_map(&self) -> impl ExactSizeIterator<Item = MemoryMapEntry> + Clone {
+        self.map.iter().map(|raw| MemoryMapEntry {
+            start: raw.address.get(),
+            len_bytes: raw.size.get(),
+            kind: raw.kind.get(),
+        })
     }
 }
 
-fn read<'a, T: FromBytes + KnownLayout + Immutable>(
+fn read<'a, T: FromBytes + KnownLayout + Immutable + ?Sized>(
     memory: &'a dyn PhysicalMemory,
     what: &'static str,
     address: u64,
+    len_bytes: usize,
 ) -> Result<&'a T, BootError> {
-    memory
-        .bytes(address, size_of::<T>() as u64)
-        .and_then(|bytes| T::ref_from_bytes(bytes).ok())
-        .ok_or(BootError::Unreadable { what, address })
+    let bytes = memory.bytes(address, len_bytes as u64).and_then(|bytes| T::ref_from_bytes(bytes).ok());
+    bytes.ok_or(BootError::Unreadable(what, address))
 }
 
 fn command_line(memory: &dyn PhysicalMemory, address: u64) -> Result<&[u8], BootError> {
@@ -177,27 +157,24 @@ fn command_line(memory: &dyn PhysicalMemory, address: u64) -> Result<&[u8], Boot
         return Ok(&[]);
     }
     // The end of readable memory may come before the maximum: halve until it fits.
-    let mut window = MAX_COMMAND_LINE as u64;
-    while window > 0 {
-        if let Some(bytes) = memory.bytes(address, window) {
-            let len = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
-            return Ok(&bytes[..len]);
-        }
-        window /= 2;
-    }
-    Err(BootError::Unreadable { what: "command line", address })
+    let mut windows = (0..=MAX_COMMAND_LINE.ilog2()).map(|halvings| MAX_COMMAND_LINE as u64 >> halvings);
+    let bytes = windows.find_map(|window| memory.bytes(address, window));
+    let bytes = bytes.ok_or(BootError::Unreadable("command line", address))?;
+    Ok(bytes.split(|&byte| byte == 0).next().unwrap_or(bytes))
 }
 
 fn initrd(memory: &dyn PhysicalMemory, info: &RawStartInfo) -> Result<Option<PhysRange>, BootError> {
     if info.modules.get() == 0 {
         return Ok(None);
     }
-    let module: &RawModule = read(memory, "module list", info.module_list.get())?;
-    let (address, len_bytes) = (module.address.get(), module.size.get());
-    if len_bytes == 0 {
-        return Ok(None);
+    let at = info.module_list.get();
+    let module: &RawModule = read(memory, "module list", at, size_of::<RawModule>())?;
+    match (module.address.get(), module.size.get()) {
+        (_, 0) => Ok(None),
+        (address, len_bytes) => {
+            PhysRange::new(address, len_bytes).map(Some).ok_or(BootError::Initrd(address, len_bytes))
+        }
     }
-    PhysRange::new(address, len_bytes).map(Some).ok_or(BootError::Initrd { address, len_bytes })
 }
 
 #[cfg(test)]
@@ -252,7 +229,7 @@ mod tests {
         assert_eq!(info.command_line, b"init=x");
         assert_eq!(info.initrd, PhysRange::new(0x80_0000, 0x1234));
         assert_eq!(info.memory_map().len(), 2);
-        assert_eq!(info.memory_map()[1].start, 0x10_0000);
+        assert_eq!(info.memory_map().nth(1).unwrap().start, 0x10_0000);
     }
 
     #[test]
@@ -276,10 +253,7 @@ mod tests {
     fn wrapping_initrd_is_refused_with_its_values() {
         let mut image = image();
         put64(&mut image, 0x208, u64::MAX);
-        assert_eq!(
-            BootInfo::parse(&Flat(&image), 0x100).err(),
-            Some(BootError::Initrd { address: 0x80_0000, len_bytes: u64::MAX })
-        );
+        assert_eq!(BootInfo::parse(&Flat(&image), 0x100).err(), Some(BootError::Initrd(0x80_0000, u64::MAX)));
     }
 
     #[test]

@@ -80,8 +80,6 @@ impl Handler for Window {
 /// Why ACPI, or one table, cannot be used.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum TableError {
-    /// The hypervisor named no RSDP.
-    NoRsdp,
     /// The table's address or length leads outside of what can be read.
     Unreadable {
         /// Which table.
@@ -110,7 +108,6 @@ pub enum TableError {
 impl fmt::Display for TableError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            TableError::NoRsdp => write!(f, "the hypervisor names no RSDP"),
             TableError::Unreadable { name, address, len_bytes } => {
                 write!(f, "{name} at {address:#x} with {len_bytes} bytes cannot be read")
             }

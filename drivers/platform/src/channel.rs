@@ -8,15 +8,12 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use mm::lock::{Rank, SpinLock};
 use x86_64::instructions::port::PortReadOnly;
 
-/// The three ports; the discriminant is the port number and what it reads back.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Channel {
-    Stdout = 0xe9,
-    Stderr = 0xea,
-    Status = 0xeb,
-}
+/// The three ports, one behind the other.
+const STDOUT: u16 = 0xe9;
+const STDERR: u16 = 0xea;
+const STATUS: u16 = 0xeb;
 
-/// Bit n: port 0xe9 + n answered.
+/// Bit n: port STDOUT + n answered.
 static PRESENT: AtomicU8 = AtomicU8::new(0);
 
 /// Held while a program's bytes go out, so that those of two CPUs do not mix. Not for the status: a panic writes it too.
@@ -25,13 +22,10 @@ static WRITING: SpinLock<()> = SpinLock::new(Rank::Log, ());
 /// Finds out which ports have a debugcon.
 pub fn init() {
     let mut present = 0;
-    for (bit, channel) in [Channel::Stdout, Channel::Stderr, Channel::Status].into_iter().enumerate() {
-        let port = channel as u16;
+    for port in STDOUT..=STATUS {
         // SAFETY: reading these ports has no side effect; no PC device lives there.
         let answer: u8 = unsafe { PortReadOnly::new(port).read() };
-        if u16::from(answer) == port {
-            present |= 1 << bit;
-        }
+        present |= u8::from(u16::from(answer) == port) << (port - STDOUT);
     }
     PRESENT.store(present, Ordering::Relaxed);
 }
@@ -39,28 +33,28 @@ pub fn init() {
 /// Writes to the program's stdout.
 pub fn stdout(bytes: &[u8]) {
     let _whole = WRITING.lock();
-    write(Channel::Stdout, bytes);
+    write(STDOUT, bytes);
 }
 
 /// Writes to the program's stderr.
 pub fn stderr(bytes: &[u8]) {
     let _whole = WRITING.lock();
-    write(Channel::Stderr, bytes);
+    write(STDERR, bytes);
 }
 
 /// Writes to the status channel, if there is one: the log says the same in words.
 pub fn status(bytes: &[u8]) {
-    if present(Channel::Status) {
-        write(Channel::Status, bytes);
+    if present(STATUS) {
+        write(STATUS, bytes);
     }
 }
 
-fn present(channel: Channel) -> bool {
-    PRESENT.load(Ordering::Relaxed) & (1 << (channel as u8 - Channel::Stdout as u8)) != 0
+fn present(port: u16) -> bool {
+    PRESENT.load(Ordering::Relaxed) & (1 << (port - STDOUT)) != 0
 }
 
-fn write(channel: Channel, bytes: &[u8]) {
-    if !present(channel) {
+fn write(port: u16, bytes: &[u8]) {
+    if !present(port) {
         return serial::write(bytes);
     }
     // SAFETY: 1. the port has a debugcon, which takes any byte at any time;
@@ -68,7 +62,7 @@ fn write(channel: Channel, bytes: &[u8]) {
     unsafe {
         core::arch::asm!(
             "rep outsb",
-            in("dx") channel as u16,
+            in("dx") port,
             inout("rsi") bytes.as_ptr() => _,
             inout("rcx") bytes.len() => _,
             options(nostack, readonly, preserves_flags)

@@ -3,6 +3,7 @@
 use super::context;
 use super::stack::EXCEPTION_STACKS;
 use core::cell::UnsafeCell;
+use x86_64::VirtAddr;
 use x86_64::instructions::tables::{lidt, load_tss};
 use x86_64::registers::model_specific::{Efer, EferFlags, LStar, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
@@ -10,33 +11,21 @@ use x86_64::registers::segmentation::{CS, Segment};
 use x86_64::structures::DescriptorTablePointer;
 use x86_64::structures::gdt::{Descriptor, GlobalDescriptorTable, SegmentSelector};
 use x86_64::structures::tss::TaskStateSegment;
-use x86_64::{PrivilegeLevel, VirtAddr};
 
 /// Vectors that must work when the stack does not: each has its own (Intel SDM 3A, 6.14.5).
 const ON_OWN_STACK: [u8; EXCEPTION_STACKS] = [8, 2, 18];
 
-/// An interrupt gate (Intel SDM 3A, figure 6-8).
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
-struct Gate {
-    offset_low: u16,
-    selector: u16,
-    ist: u8,
-    kind: u8,
-    offset_middle: u16,
-    offset_high: u32,
-    reserved: u32,
-}
+/// Interrupt gates (Intel SDM 3A, 6.14.1) that are present: for ring 0, and for whoever asks.
+const KERNEL_GATE: u64 = 0x8e;
+const USER_GATE: u64 = 0xee;
 
 /// The interrupt gates, the same for every CPU; written once at boot.
-struct Gates(UnsafeCell<[Gate; 256]>);
+struct Gates(UnsafeCell<[[u64; 2]; 256]>);
 
 // SAFETY: `init` runs once, before a second CPU and before anything else could look; afterwards only CPUs read.
 unsafe impl Sync for Gates {}
 
-const NO_GATE: Gate =
-    Gate { offset_low: 0, selector: 0, ist: 0, kind: 0, offset_middle: 0, offset_high: 0, reserved: 0 };
-static GATES: Gates = Gates(UnsafeCell::new([NO_GATE; 256]));
+static GATES: Gates = Gates(UnsafeCell::new([[0; 2]; 256]));
 
 /// Selectors, in the order in which `Tables::load` appends them.
 const CODE: SegmentSelector = SegmentSelector(0x10);
@@ -55,18 +44,13 @@ pub fn init() {
     for (vector, gate) in gates.iter_mut().enumerate() {
         // SAFETY: only the address is taken.
         let stub = unsafe { &raw const trap_stubs[vector] } as u64;
-        let ist = ON_OWN_STACK.iter().position(|&v| usize::from(v) == vector).map_or(0, |i| i as u8 + 1);
+        let own_stack =
+            ON_OWN_STACK.iter().position(|&v| usize::from(v) == vector).map_or(0, |i| i as u64 + 1);
         // int3 is for programs too; every other `int n` of theirs is a general protection fault.
-        let privilege = if vector == 3 { PrivilegeLevel::Ring3 } else { PrivilegeLevel::Ring0 };
-        *gate = Gate {
-            offset_low: stub as u16,
-            selector: CODE.0,
-            ist,
-            kind: 0x8e | (privilege as u8) << 5,
-            offset_middle: (stub >> 16) as u16,
-            offset_high: (stub >> 32) as u32,
-            reserved: 0,
-        };
+        let kind = if vector == 3 { USER_GATE } else { KERNEL_GATE };
+        // Figure 6-8: the stub's address in three parts, code selector, stack and kind.
+        let low = stub & 0xffff | u64::from(CODE.0) << 16 | own_stack << 32 | kind << 40;
+        *gate = [low | (stub >> 16 & 0xffff) << 48, stub >> 32];
     }
 }
 

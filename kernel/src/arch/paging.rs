@@ -16,7 +16,7 @@ use super::stack;
 use core::ops::Range;
 use entry::{KERNEL_BASE, PHYSMAP_BASE};
 use mm::memory_map::MemoryMap;
-use mm::range::{MapSize, PhysRange};
+use mm::range::{MapSize, PAGE_SIZE, PhysRange};
 use spin::Once;
 use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::structures::paging::mapper::{MapToError, OffsetPageTable};
@@ -77,16 +77,23 @@ pub fn image_phys(address: u64) -> u64 {
     address - KERNEL_BASE
 }
 
-/// Where frames for the kernel's tables come from: the start of RAM before there is an allocator, then that. Each is
-/// below 4 GiB or in the loaded physmap, holds anything, and is given once.
-pub type TableFrames<'a> = dyn FnMut() -> Option<PhysAddr> + 'a;
+/// Where frames for the kernel's tables come from. Each is below 4 GiB or in the loaded physmap, and holds anything.
+struct TableFrames {
+    /// Before there is an allocator: the start of this RAM.
+    home: PhysRange,
+    allocator: Option<&'static mm::frames::FrameAllocator>,
+    taken: u64,
+}
 
-struct Source<'a, 'b>(&'a mut TableFrames<'b>);
-
-// SAFETY: a `TableFrames` gives each frame once, and it belongs to nobody else.
-unsafe impl FrameAllocator<Size4KiB> for Source<'_, '_> {
+// SAFETY: each frame is given once, and belongs to nobody else: boot carves out what was taken of `home`.
+unsafe impl FrameAllocator<Size4KiB> for TableFrames {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        (self.0)().map(PhysFrame::containing_address)
+        let frame = match self.allocator {
+            Some(frames) => frames.allocate_for_program()?.address(),
+            None => self.home.part(self.taken * PAGE_SIZE, PAGE_SIZE)?.start(),
+        };
+        self.taken += 1;
+        Some(PhysFrame::containing_address(frame))
     }
 }
 
@@ -96,6 +103,7 @@ pub struct KernelTables {
     mapper: OffsetPageTable<'static>,
     gigabyte_pages: bool,
     no_execute: PageTableFlags,
+    frames: TableFrames,
 }
 
 /// There is not enough RAM for the kernel's own page tables.
@@ -103,65 +111,63 @@ pub struct KernelTables {
 pub struct NoTableFrames;
 
 impl KernelTables {
-    /// Maps the kernel image and all of `map`'s free RAM; `read_only` are the initrd and the NFIT.
+    /// Maps the kernel image and all of `map`'s free RAM; `read_only` are the initrd and the NFIT. The tables take
+    /// frames from the start of `home`.
     pub fn build(
         map: &MemoryMap,
         read_only: impl Iterator<Item = PhysRange>,
         features: &super::cpu::Features,
-        frames: &mut TableFrames<'_>,
+        home: PhysRange,
     ) -> Result<KernelTables, NoTableFrames> {
-        let root = frames().ok_or(NoTableFrames)?;
+        let mut frames = TableFrames { home, allocator: None, taken: 0 };
+        let root = new_table(&mut frames)?;
         let table = (PHYSMAP_BASE + root.as_u64()) as *mut PageTable;
         // SAFETY: 1. the early tables map the frame at PHYSMAP_BASE, and it is ours alone;
         // 2. all tables come from `frames`, which lie in memory mapped at PHYSMAP_BASE by both sets of tables.
-        let mapper = unsafe {
-            table.write(PageTable::new());
-            OffsetPageTable::new(&mut *table, VirtAddr::new(PHYSMAP_BASE))
-        };
+        let mapper = unsafe { OffsetPageTable::new(&mut *table, VirtAddr::new(PHYSMAP_BASE)) };
         let no_execute =
             if features.no_execute { PageTableFlags::NO_EXECUTE } else { PageTableFlags::empty() };
-        let mut tables = KernelTables { root, mapper, gigabyte_pages: features.gigabyte_pages, no_execute };
-        tables.map_image(frames)?;
-        tables.open_stack_area(frames)?;
+        let gigabyte_pages = features.gigabyte_pages;
+        let mut tables = KernelTables { root, mapper, gigabyte_pages, no_execute, frames };
+        tables.map_image()?;
+        tables.open_stack_area()?;
         for ram in map.ram() {
-            tables.map_physical(ram, PageTableFlags::WRITABLE, frames)?;
+            tables.map_physical(ram, PageTableFlags::WRITABLE)?;
         }
         for range in read_only {
-            tables.map_physical(whole_pages(range), PageTableFlags::empty(), frames)?;
+            tables.map_physical(whole_pages(range), PageTableFlags::empty())?;
         }
         Ok(tables)
     }
 
+    /// From now on the tables take frames from the allocator.
+    pub fn take_frames_from(&mut self, allocator: &'static mm::frames::FrameAllocator) {
+        self.frames.allocator = Some(allocator);
+    }
+
+    /// How many frames they have taken.
+    pub fn frames_taken(&self) -> u64 {
+        self.frames.taken
+    }
+
     /// Maps a physical range into the physmap, never executable, with the largest pages that fit.
-    pub fn map_physical(
-        &mut self,
-        range: PhysRange,
-        flags: PageTableFlags,
-        frames: &mut TableFrames<'_>,
-    ) -> Result<(), NoTableFrames> {
-        self.map(PHYSMAP_BASE, range, flags | self.no_execute, frames)
+    pub fn map_physical(&mut self, range: PhysRange, flags: PageTableFlags) -> Result<(), NoTableFrames> {
+        self.map(PHYSMAP_BASE, range, flags | self.no_execute)
     }
 
     /// Fills the root's entry for kernel stacks, before any space copies it.
-    fn open_stack_area(&mut self, frames: &mut TableFrames<'_>) -> Result<(), NoTableFrames> {
-        let table = frames().ok_or(NoTableFrames)?;
-        // SAFETY: the frame is ours alone and mapped at PHYSMAP_BASE.
-        unsafe { ((PHYSMAP_BASE + table.as_u64()) as *mut PageTable).write(PageTable::new()) };
+    fn open_stack_area(&mut self) -> Result<(), NoTableFrames> {
+        let table = new_table(&mut self.frames)?;
         let entry = &mut self.mapper.level_4_table_mut()[VirtAddr::new(stack::AREA).p4_index()];
         entry.set_addr(table, PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
         Ok(())
     }
 
     /// Maps a frame, which is the caller's for good, at an address of [`stack::AREA`].
-    pub fn map_stack_page(
-        &mut self,
-        at: u64,
-        frame: PhysAddr,
-        frames: &mut TableFrames<'_>,
-    ) -> Result<(), NoTableFrames> {
+    pub fn map_stack_page(&mut self, at: u64, frame: PhysAddr) -> Result<(), NoTableFrames> {
         let flags =
             PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::GLOBAL | self.no_execute;
-        self.map_page::<Size4KiB>(at.wrapping_sub(frame.as_u64()), frame.as_u64(), flags, frames).map(|_| ())
+        self.map_page::<Size4KiB>(at.wrapping_sub(frame.as_u64()), frame.as_u64(), flags).map(|_| ())
     }
 
     /// Loads the tables; from here on the early ones and the identity map are gone.
@@ -180,58 +186,42 @@ impl KernelTables {
         })
     }
 
-    fn map_image(&mut self, frames: &mut TableFrames<'_>) -> Result<(), NoTableFrames> {
+    fn map_image(&mut self) -> Result<(), NoTableFrames> {
+        let text = kernel_text();
         // SAFETY: link.ld defines the symbols; only their addresses are taken.
-        let [start, text, text_stop, rodata_stop, end] = unsafe {
-            [
-                address(&kernel_start),
-                address(&text_start),
-                address(&text_end),
-                address(&rodata_end),
-                address(&kernel_end),
-            ]
-        };
+        let [start, rodata_stop, end] = unsafe { [&kernel_start, &rodata_end, &kernel_end].map(address) };
         let sections = [
             // The boot code has done its work: nobody executes or reads it again.
-            (start, text, self.no_execute),
-            (text, text_stop, PageTableFlags::empty()),
-            (text_stop, rodata_stop, self.no_execute),
+            (start, text.start, self.no_execute),
+            (text.start, text.end, PageTableFlags::empty()),
+            (text.end, rodata_stop, self.no_execute),
             (rodata_stop, end, PageTableFlags::WRITABLE | self.no_execute),
         ];
         for (from, to, flags) in sections {
             if let Some(range) = PhysRange::from_bounds(from - KERNEL_BASE, to - KERNEL_BASE) {
-                self.map(KERNEL_BASE, range, flags, frames)?;
+                self.map(KERNEL_BASE, range, flags)?;
             }
         }
         for guard in guards() {
             let page = Page::<Size4KiB>::containing_address(VirtAddr::new(guard));
             // The tables are not loaded yet: there is nothing to flush.
-            self.mapper
-                .unmap(page)
-                .map(|(_, flush)| flush.ignore())
-                .expect("the guard page was mapped above");
+            self.mapper.unmap(page).expect("the guard page was mapped above").1.ignore();
         }
         Ok(())
     }
 
     /// Maps `range` at `base` plus its physical address.
-    fn map(
-        &mut self,
-        base: u64,
-        range: PhysRange,
-        flags: PageTableFlags,
-        frames: &mut TableFrames<'_>,
-    ) -> Result<(), NoTableFrames> {
+    fn map(&mut self, base: u64, range: PhysRange, flags: PageTableFlags) -> Result<(), NoTableFrames> {
         let flags = flags | PageTableFlags::PRESENT | PageTableFlags::GLOBAL;
         let (mut at, end) = (range.start().as_u64(), range.end());
         while at < end {
             let fits = |size: MapSize| size.divides(at) && end - at >= size.bytes();
             let size = if self.gigabyte_pages && fits(MapSize::Size1G) {
-                self.map_page::<Size1GiB>(base, at, flags, frames)?
+                self.map_page::<Size1GiB>(base, at, flags)?
             } else if base == PHYSMAP_BASE && fits(MapSize::Size2M) {
-                self.map_page::<Size2MiB>(base, at, flags, frames)?
+                self.map_page::<Size2MiB>(base, at, flags)?
             } else {
-                self.map_page::<Size4KiB>(base, at, flags, frames)?
+                self.map_page::<Size4KiB>(base, at, flags)?
             };
             at += size;
         }
@@ -243,7 +233,6 @@ impl KernelTables {
         base: u64,
         phys: u64,
         flags: PageTableFlags,
-        frames: &mut TableFrames<'_>,
     ) -> Result<u64, NoTableFrames>
     where
         OffsetPageTable<'static>: Mapper<S>,
@@ -253,7 +242,7 @@ impl KernelTables {
         // SAFETY: the kernel half maps physical memory at two fixed offsets; Rust objects live only in the image
         // and in frames of the allocator, and no executable page is writable through the physmap, for the image
         // is not in it.
-        match unsafe { self.mapper.map_to(page, frame, flags, &mut Source(frames)) } {
+        match unsafe { self.mapper.map_to(page, frame, flags, &mut self.frames) } {
             // The entry was not present before, and CPUs do not cache absent entries.
             Ok(flush) => flush.ignore(),
             Err(MapToError::FrameAllocationFailed) => return Err(NoTableFrames),
@@ -262,6 +251,14 @@ impl KernelTables {
         }
         Ok(S::SIZE)
     }
+}
+
+/// An empty table in a frame of its own.
+fn new_table(frames: &mut TableFrames) -> Result<PhysAddr, NoTableFrames> {
+    let frame = frames.allocate_frame().ok_or(NoTableFrames)?.start_address();
+    // SAFETY: the frame is ours alone and mapped at PHYSMAP_BASE.
+    unsafe { ((PHYSMAP_BASE + frame.as_u64()) as *mut PageTable).write(PageTable::new()) };
+    Ok(frame)
 }
 
 /// `range` with its edges moved out to whole pages.

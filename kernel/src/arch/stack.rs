@@ -58,24 +58,26 @@ struct Pool {
     /// The top of the first free stack, 0 for none; each holds the next one's in its last word.
     free: u64,
     free_count: u64,
-    /// Pages of the area that were mapped or passed over, and the frames behind them and behind their tables.
+    /// Pages of the area that were mapped or passed over.
     pages: u64,
-    frames_taken: u64,
+    /// Frames that the tables had taken for other things.
+    before: u64,
 }
 
 static POOL: SpinLock<Option<Pool>> = SpinLock::new(Rank::Tasks, None);
 
 /// Opens the pool. `tables` are the kernel's, which are loaded.
 pub fn init(tables: KernelTables, frames: &'static FrameAllocator) {
-    let pool = Pool { tables, frames, free: 0, free_count: 0, pages: 0, frames_taken: 0 };
-    *POOL.lock() = Some(pool);
+    let before = tables.frames_taken();
+    *POOL.lock() = Some(Pool { tables, frames, free: 0, free_count: 0, pages: 0, before });
 }
 
 /// Frames that the pool holds and no stack in use needs: they wait for later tasks.
 pub fn pooled_frames() -> u64 {
     POOL.lock().as_ref().map_or(0, |pool| {
-        let used = (pool.pages / SLOT_PAGES).saturating_sub(pool.free_count) * STACK_PAGES;
-        pool.frames_taken - used
+        let passed_over = pool.pages.div_ceil(SLOT_PAGES);
+        let in_use = (pool.pages / SLOT_PAGES - pool.free_count) * STACK_PAGES;
+        pool.pages - passed_over + pool.tables.frames_taken() - pool.before - in_use
     })
 }
 
@@ -125,16 +127,8 @@ impl Pool {
         }
         loop {
             let page = self.frames.allocate_for_program()?;
-            self.frames_taken += 1;
-            let (frames, taken) = (self.frames, &mut self.frames_taken);
-            let mut tables = || {
-                let table = frames.allocate_for_program()?;
-                *taken += 1;
-                Some(table.address())
-            };
             let at = AREA + self.pages * PAGE_SIZE;
-            if self.tables.map_stack_page(at, page.address(), &mut tables).is_err() {
-                self.frames_taken -= 1;
+            if self.tables.map_stack_page(at, page.address()).is_err() {
                 self.frames.free(page);
                 return None;
             }

@@ -88,9 +88,10 @@ impl From<ControlError> for Errno {
             | ControlError::NotInRegion
             | ControlError::Empty { .. }
             | ControlError::RangeMisaligned { .. } => Errno::ENXIO,
-            ControlError::Bound { .. } | ControlError::HasMemory { .. } | ControlError::First { .. } => {
-                Errno::EBUSY
-            }
+            ControlError::Bound { .. }
+            | ControlError::Mapped { .. }
+            | ControlError::HasMemory { .. }
+            | ControlError::First { .. } => Errno::EBUSY,
             ControlError::RegionFull { .. } => Errno::ENOSPC,
             ControlError::Interrupted => Errno::EINTR,
             ControlError::Dax(error) => error.into(),

@@ -4,7 +4,6 @@
 //! The memory is taken at boot and never given back. Linux's brd takes it page by page when it is written, which a
 //! dax device cannot: its users keep the addresses.
 
-use crate::dax::Registry;
 use crate::discovery::Machinery;
 use alloc::vec::Vec;
 use dax::{DaxName, DaxOperations, Unsupported};
@@ -71,14 +70,14 @@ impl DaxOperations for RamDisk {
 }
 
 /// Registers the disks that the command line asks for: `ram0` and so on.
-pub fn add_disks(registry: &Registry, machinery: &mut Machinery<'_>) {
+pub fn add_disks(machinery: &Machinery<'_>) {
     let kib = machinery.options.ram_disk_kib;
     for number in 0..machinery.options.ram_disks {
         let Some(disk) = RamDisk::new(number, kib / 4, machinery.frames) else {
             log::warn!("brd: ram{number}: no memory for its {kib} KiB; there are no more disks");
             return;
         };
-        match registry.devices().register(disk) {
+        match machinery.registry.devices().register(disk) {
             Ok(device) => log::info!("brd: {} {kib} KiB, dax device {}", device.host_name(), device.number()),
             Err(why) => log::warn!("brd: {why}"),
         }

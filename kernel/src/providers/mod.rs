@@ -15,17 +15,14 @@ pub mod nfit;
 pub mod pmem;
 pub mod ram;
 
-use crate::dax::Registry;
 use crate::discovery::{Machinery, NoRegion};
 use mm::range::PhysRange;
 #[cfg(feature = "dax")]
 use {
+    crate::arch::cpu::Features,
     crate::command_line::DeviceWish,
     alloc::sync::Arc,
-    dax::{
-        DaxError, DaxRegion, DeviceRequest, MediaAccess, MediaFlush, Placement, RegionConfig, RegionKind,
-        Scrub,
-    },
+    dax::{DaxRegion, DeviceRequest, MediaAccess, MediaFlush, Placement, RegionConfig, RegionKind, Scrub},
     mm::range::MapSize,
     x86_64::structures::paging::PageTableFlags,
 };
@@ -37,25 +34,16 @@ compile_error!("feature dax_pmem makes dax regions of the NFIT's ranges: it need
 #[cfg(all(feature = "brd", not(feature = "dax")))]
 compile_error!("feature brd registers RAM disks as dax devices: it needs feature dax");
 
-/// Memory without a past: claimed, and not yet mapped.
-pub struct Memory {
-    /// The number of its region.
-    pub id: u32,
-    /// Where it lies.
-    pub range: PhysRange,
-    /// Its NUMA node, where the firmware names one.
-    pub target_node: Option<u32>,
-}
-
-/// Makes a region of memory that forgets, and its devices.
+/// Makes a region of memory that forgets, claimed and not yet mapped, and its devices. `target_node` is its NUMA node,
+/// where the firmware names one.
 #[cfg(feature = "dax")]
 pub fn add_memory(
-    memory: Memory,
-    registry: &Registry,
+    id: u32,
+    range: PhysRange,
+    target_node: Option<u32>,
     machinery: &mut Machinery<'_>,
 ) -> Result<(), NoRegion> {
-    let Memory { id, range, target_node } = memory;
-    machinery.map_physical(range, PageTableFlags::empty()).map_err(|_| NoRegion::NoMemory)?;
+    machinery.map_physical(range, PageTableFlags::empty())?;
     let config = RegionConfig {
         id,
         range,
@@ -65,12 +53,12 @@ pub fn add_memory(
         access: MediaAccess::ReadWrite,
         flush: Arc::new(NothingToFlush),
     };
-    make_devices(config, registry, machinery)
+    make_devices(config, machinery)
 }
 
 /// Nobody is there to use it.
 #[cfg(not(feature = "dax"))]
-pub fn add_memory(_: Memory, _: &Registry, _: &mut Machinery<'_>) -> Result<(), NoRegion> {
+pub fn add_memory(_: u32, _: PhysRange, _: Option<u32>, _: &mut Machinery<'_>) -> Result<(), NoRegion> {
     Err(NoRegion::BuiltWithout("dax"))
 }
 
@@ -87,33 +75,28 @@ impl MediaFlush for NothingToFlush {
 ///
 /// Devices made at boot are somebody's data, never scrubbed. One that is refused costs itself and a line.
 #[cfg(feature = "dax")]
-pub fn make_devices(
-    config: RegionConfig,
-    registry: &Registry,
-    machinery: &Machinery<'_>,
-) -> Result<(), NoRegion> {
+pub fn make_devices(config: RegionConfig, machinery: &Machinery<'_>) -> Result<(), NoRegion> {
+    let Machinery { registry, options, features, .. } = machinery;
     let (id, align) = (config.id, config.align);
-    let can_map = |align| align != MapSize::Size1G || machinery.features.gigabyte_pages;
-    if !can_map(align) {
+    if !can_map(align, features) {
         return Err(NoRegion::NoGigabytePages);
     }
     let region = registry.add_region(config).map_err(NoRegion::Dax)?;
-    if machinery.options.waives_scrub {
+    if options.waives_scrub {
         region.set_scrub(Scrub::Waived);
     }
-    let Some(wishes) = machinery.options.region_devices.get(&id) else {
+    let Some(wishes) = options.region_devices.get(&id) else {
         let whole = [region.range()];
-        let request = DeviceRequest { placement: Placement::Ranges(&whole), align };
-        return make_device(&region, request, registry).map_err(NoRegion::Dax);
+        return make_device(
+            &region,
+            DeviceRequest { placement: Placement::Ranges(&whole), align },
+            machinery,
+        );
     };
     for &DeviceWish { size_bytes, align: own } in wishes {
         let align = own.unwrap_or(align);
         let request = DeviceRequest { placement: Placement::Size(size_bytes), align };
-        let made = match can_map(align) {
-            true => make_device(&region, request, registry).map_err(NoRegion::Dax),
-            false => Err(NoRegion::NoGigabytePages),
-        };
-        if let Err(why) = made {
+        if let Err(why) = make_device(&region, request, machinery) {
             log::warn!("command line: dax.region{id}.devices: {size_bytes:#x}@{align}: {why}");
         }
     }
@@ -125,9 +108,12 @@ pub fn make_devices(
 fn make_device(
     region: &Arc<DaxRegion>,
     request: DeviceRequest<'_>,
-    registry: &Registry,
-) -> Result<(), DaxError> {
-    let device = registry.create_device(region, request)?;
+    machinery: &Machinery<'_>,
+) -> Result<(), NoRegion> {
+    if !can_map(request.align, machinery.features) {
+        return Err(NoRegion::NoGigabytePages);
+    }
+    let device = machinery.registry.create_device(region, request)?;
     let (name, align, size_bytes) = (device.name(), device.align(), device.size_bytes());
     if size_bytes == 0 {
         log::info!("dax: {name} align {align}, no memory yet");
@@ -138,4 +124,9 @@ fn make_device(
     let place = device.ranges().next().map_or(region.range(), |range| range.phys);
     log::info!("dax: {name} {place} align {align} size {size_bytes:#x} ({} MiB)", size_bytes >> 20);
     Ok(())
+}
+
+#[cfg(feature = "dax")]
+fn can_map(align: MapSize, features: &Features) -> bool {
+    align != MapSize::Size1G || features.gigabyte_pages
 }

@@ -1,31 +1,26 @@
 //! The ranges of the NFIT: persistent ones are pmem's, volatile ones are plain memory.
 
-use super::{Memory, add_memory};
-use crate::boot::Firmware;
-use crate::dax::Registry;
+use super::add_memory;
 use crate::discovery::{Machinery, NoRegion};
 use ::nfit::{Nfit, Region, RegionKind};
 use alloc::vec::Vec;
+use core::fmt::{self, Display};
 
 /// Makes regions of the table's ranges, numbered from 0: the persistent ones by lowest DIMM handle and base, then
 /// the volatile ones. Returns how many numbers that took: a refused range keeps its own.
-pub fn add_regions(firmware: &Firmware, registry: &Registry, machinery: &mut Machinery<'_>) -> u32 {
-    let nfit = match firmware.nfit {
-        None => {
-            log::info!("nfit: none: this machine has no NVDIMM");
-            return 0;
-        }
-        Some(Err(error)) => {
-            log::error!("nfit: {error}");
-            return 0;
-        }
-        Some(Ok(table)) => match Nfit::parse(table) {
-            Ok(nfit) => nfit,
-            Err(error) => {
-                log::error!("nfit: {error}");
-                return 0;
-            }
-        },
+pub fn add_regions(machinery: &mut Machinery<'_>) -> u32 {
+    let Some(table) = machinery.firmware.nfit else {
+        log::info!("nfit: none: this machine has no NVDIMM");
+        return 0;
+    };
+    let refused = |why: &dyn Display| {
+        log::error!("nfit: {why}");
+        0
+    };
+    let nfit = match table.map(Nfit::parse) {
+        Ok(Ok(nfit)) => nfit,
+        Ok(Err(error)) => return refused(&error),
+        Err(error) => return refused(&error),
     };
     for refusal in nfit.refusals() {
         log::warn!("nfit: {refusal}");
@@ -35,8 +30,8 @@ pub fn add_regions(firmware: &Firmware, registry: &Registry, machinery: &mut Mac
     for (id, region) in (0..).zip(&regions) {
         log::info!("nfit: region{id} {}", Description(region));
         let added = match region.kind {
-            RegionKind::Persistent => add_persistent(id, region, nfit, firmware, registry, machinery),
-            RegionKind::Volatile => add_volatile(id, region, registry, machinery),
+            RegionKind::Persistent => add_persistent(id, region, nfit, machinery),
+            RegionKind::Volatile => add_volatile(id, region, machinery),
         };
         if let Err(why) = added {
             why.report(id, region.base, region.last());
@@ -48,8 +43,8 @@ pub fn add_regions(firmware: &Firmware, registry: &Registry, machinery: &mut Mac
 /// What the log says of a region.
 struct Description<'a>(&'a Region<'a>);
 
-impl core::fmt::Display for Description<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+impl Display for Description<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Description(region) = self;
         write!(f, "[{:#x}-{:#x}] {}", region.base, region.last(), region.kind)?;
         if region.kind == RegionKind::Persistent {
@@ -65,25 +60,13 @@ impl core::fmt::Display for Description<'_> {
 use super::pmem::add_region as add_persistent;
 
 #[cfg(not(feature = "dax_pmem"))]
-fn add_persistent(
-    _: u32,
-    _: &Region<'_>,
-    _: Nfit<'_>,
-    _: &Firmware,
-    _: &Registry,
-    _: &mut Machinery<'_>,
-) -> Result<(), NoRegion> {
+fn add_persistent(_: u32, _: &Region<'_>, _: Nfit<'_>, _: &mut Machinery<'_>) -> Result<(), NoRegion> {
     Err(NoRegion::BuiltWithout(if cfg!(feature = "dax") { "dax_pmem" } else { "dax" }))
 }
 
 /// Memory that forgets: nothing on it is worth a look, and there is nothing to flush.
-fn add_volatile(
-    id: u32,
-    region: &Region<'_>,
-    registry: &Registry,
-    machinery: &mut Machinery<'_>,
-) -> Result<(), NoRegion> {
+fn add_volatile(id: u32, region: &Region<'_>, machinery: &mut Machinery<'_>) -> Result<(), NoRegion> {
     let range = machinery.reachable(region.base, region.len_bytes)?;
     machinery.map.reserve(range, "volatile memory of the NFIT").map_err(NoRegion::Claimed)?;
-    add_memory(Memory { id, range, target_node: region.proximity }, registry, machinery)
+    add_memory(id, range, region.proximity, machinery)
 }

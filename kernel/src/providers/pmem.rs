@@ -3,13 +3,12 @@
 
 use super::make_devices;
 use crate::arch::paging;
-use crate::boot::Firmware;
 use crate::discovery::{Machinery, NoRegion};
 use crate::flush::PmemFlush;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use dax::{MediaAccess, RegionConfig, RegionKind, Registry};
+use dax::{MediaAccess, RegionConfig, RegionKind};
 use entry::PHYSMAP_BASE;
 use mm::range::{MapSize, PhysRange};
 use nfit::{DeviceHandle, Nfit, Region};
@@ -22,15 +21,13 @@ pub fn add_region(
     id: u32,
     region: &Region<'_>,
     nfit: Nfit<'_>,
-    firmware: &Firmware,
-    registry: &Registry,
     machinery: &mut Machinery<'_>,
 ) -> Result<(), NoRegion> {
     let range = machinery.reachable(region.base, region.len_bytes)?;
     machinery.map.reserve(range, "an NVDIMM").map_err(NoRegion::Claimed)?;
-    machinery.map_physical(range, PageTableFlags::empty()).map_err(|_| NoRegion::NoMemory)?;
+    machinery.map_physical(range, PageTableFlags::empty())?;
 
-    let found = identify(region, firmware.has_mailbox, range);
+    let found = identify(region, machinery.firmware.has_mailbox, range);
     let asked = machinery.options.align_of(id);
     let (range, align) = match usable(&found, range) {
         _ if machinery.options.force_raw => {
@@ -56,7 +53,7 @@ pub fn add_region(
         access: if region.read_only { MediaAccess::ReadOnly } else { MediaAccess::ReadWrite },
         flush: Arc::new(PmemFlush::new(hints(region, nfit, machinery))),
     };
-    make_devices(config, registry, machinery)
+    make_devices(config, machinery)
 }
 
 /// The part of the region that may become a device, and the alignment that the media ask for, if they do.

@@ -1,8 +1,7 @@
 //! RAM that the command line sets aside: `memmap=1G!4G` makes a region of the gigabyte from 4 GiB on, so that
 //! everything also works on a machine without an NVDIMM. (Linux takes such a range for persistent memory.)
 
-use super::{Memory, add_memory};
-use crate::dax::Registry;
+use super::add_memory;
 use crate::discovery::Machinery;
 use alloc::vec::Vec;
 use mm::memory_map::MemoryMap;
@@ -21,11 +20,11 @@ pub fn carve_out(asked: &[PhysRange], map: &mut MemoryMap) -> Vec<PhysRange> {
 }
 
 /// Makes regions of what was carved out, numbered from `first` on. Returns the first number that is free.
-pub fn add_regions(first: u32, registry: &Registry, machinery: &mut Machinery<'_>) -> u32 {
+pub fn add_regions(first: u32, machinery: &mut Machinery<'_>) -> u32 {
     let mut id = first;
     for range in core::mem::take(&mut machinery.carved_out) {
         log::info!("memmap: region{id} {range} volatile");
-        if let Err(why) = add_memory(Memory { id, range, target_node: None }, registry, machinery) {
+        if let Err(why) = add_memory(id, range, None, machinery) {
             why.report(id, range.start().as_u64(), range.end() - 1);
         }
         id += 1;

@@ -85,8 +85,8 @@ impl Task {
             used_ticks: AtomicU64::new(0),
             state: UnsafeCell::new(state),
             link: LinkedListAtomicLink::new(),
-            parked: park::Parked::new(),
-            deadline: timer::Deadline::new(),
+            parked: park::Parked::default(),
+            deadline: timer::Deadline::default(),
         })
     }
 
@@ -135,20 +135,20 @@ impl Task {
     /// CPU time used, in nanoseconds; of a task that runs on another CPU, up to its last switch.
     pub fn cpu_ns(&self) -> u64 {
         let running = with_current(|current| core::ptr::eq(self, current));
-        let since = if running { clock::tsc().wrapping_sub(Cpu::this().tasks.since()) } else { 0 };
+        let since = if running { clock::tsc().wrapping_sub(Cpu::this().tasks.since.get()) } else { 0 };
         clock::ns_of(self.used_ticks.load(Ordering::Relaxed).wrapping_add(since))
     }
 }
 
 /// What is done when every task waits and nobody is there to end it.
-type DeadlockHook = fn(task: &Arc<Task>, what: &'static str);
+pub type DeadlockHook = fn(task: &Arc<Task>, what: &'static str);
 
 static DEADLOCK_HOOK: Once<DeadlockHook> = Once::new();
 
 /// Says what is to be done when every task waits and nobody is there to end it: `hook` is called with the youngest
 /// task that waits interruptibly, and the call that it waits in, and makes it go on ([`Task::attend`]). It runs on
 /// an idle CPU and must not wait. Set once.
-pub fn on_deadlock(hook: fn(task: &Arc<Task>, what: &'static str)) {
+pub fn on_deadlock(hook: DeadlockHook) {
     DEADLOCK_HOOK.call_once(|| hook);
 }
 

@@ -11,7 +11,6 @@ use super::{ATTEND_EXIT, ATTEND_SIGNAL, DEADLOCK_HOOK, Task, timer};
 use crate::arch::percpu::Cpu;
 use alloc::sync::Arc;
 use core::cell::Cell;
-use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use intrusive_collections::LinkedList;
 use mm::checks::might_sleep;
@@ -37,26 +36,16 @@ pub enum Wake {
     Interrupted,
 }
 
-/// Do `ATTEND_SIGNAL` and `ATTEND_EXIT` end a park?
+/// Do `ATTEND_SIGNAL` and `ATTEND_EXIT` end a park? As the bits of the attention word that do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
 pub enum Interruptible {
     /// They do.
-    Yes,
+    Yes = ATTEND_SIGNAL | ATTEND_EXIT,
     /// `ATTEND_EXIT` does.
-    ByEnd,
+    ByEnd = ATTEND_EXIT,
     /// They have to wait.
-    No,
-}
-
-impl Interruptible {
-    /// The bits of the attention word that end it.
-    fn bits(self) -> u32 {
-        match self {
-            Interruptible::Yes => ATTEND_SIGNAL | ATTEND_EXIT,
-            Interruptible::ByEnd => ATTEND_EXIT,
-            Interruptible::No => 0,
-        }
-    }
+    No = 0,
 }
 
 /// A wish to sleep.
@@ -75,6 +64,7 @@ pub struct Park {
 }
 
 /// Where a task is parked.
+#[derive(Default)]
 pub(super) struct Parked {
     /// The bucket's number plus 1, 0 while it is not parked.
     bucket: AtomicUsize,
@@ -103,12 +93,6 @@ impl Key {
     }
 }
 
-impl Parked {
-    pub const fn new() -> Parked {
-        Parked { bucket: AtomicUsize::new(0), sleep: AtomicPtr::new(ptr::null_mut()) }
-    }
-}
-
 impl Task {
     /// The park of a task that is in a bucket.
     ///
@@ -121,7 +105,7 @@ impl Task {
     }
 
     fn is_asked(&self, interruptible: Interruptible) -> bool {
-        self.attention.load(Ordering::SeqCst) & interruptible.bits() != 0
+        self.attention.load(Ordering::SeqCst) & interruptible as u32 != 0
     }
 }
 
@@ -144,7 +128,7 @@ pub fn park(request: &Park, still: &dyn Fn() -> bool) -> Wake {
         Some(Wake::Woken)
     } else if task.is_asked(request.interruptible) {
         Some(Wake::Interrupted)
-    } else if request.deadline_ns.is_some() && task.deadline.has_passed() {
+    } else if request.deadline_ns.is_some() && task.deadline.passed.load(Ordering::Relaxed) {
         Some(Wake::TimedOut)
     } else {
         None
@@ -165,30 +149,36 @@ pub fn park(request: &Park, still: &dyn Fn() -> bool) -> Wake {
 }
 
 /// Marks a task that was just taken out of its bucket, which is still locked.
-fn note_wake(task: &Task, wake: Wake) {
-    // SAFETY: the bucket is locked.
-    unsafe { task.sleep() }.wake.set(wake);
+fn note_wake(task: &Task, sleep: &Sleep, wake: Wake) {
+    sleep.wake.set(wake);
     task.parked.bucket.store(0, Ordering::Relaxed);
 }
 
-/// Takes up to `count` of those that wait for `key` with a bit of `mask` out of their bucket, into `woken`.
-fn take(bucket: &mut Bucket, key: Key, mask: u32, count: usize, woken: &mut Bucket) -> usize {
-    let mut taken = 0;
+/// Takes up to `count` of those that wait for `key` with a bit of `mask` out of their bucket, notes why, and appends
+/// them to `taken`; says how many.
+fn take(
+    bucket: &mut Bucket,
+    (key, mask): (Key, u32),
+    count: usize,
+    note: impl Fn(&Task, &Sleep),
+    taken: &mut Bucket,
+) -> usize {
+    let mut found = 0;
     let mut cursor = bucket.front_mut();
-    while taken < count
+    while found < count
         && let Some(task) = cursor.get()
     {
         // SAFETY: the bucket is locked.
         let sleep = unsafe { task.sleep() };
         if sleep.key.get() == key && sleep.request.mask & mask != 0 {
-            note_wake(task, Wake::Woken);
-            woken.push_back(cursor.remove().expect("the cursor is at a task"));
-            taken += 1;
+            note(task, sleep);
+            taken.push_back(cursor.remove().expect("the cursor is at a task"));
+            found += 1;
         } else {
             cursor.move_next();
         }
     }
-    taken
+    found
 }
 
 fn wake_all(mut woken: Bucket) {
@@ -200,7 +190,8 @@ fn wake_all(mut woken: Bucket) {
 /// Wakes up to `count` of those that wait for `key` with a bit of `mask`, first come first served; says how many.
 pub fn unpark(key: Key, mask: u32, count: usize) -> usize {
     let mut woken = Bucket::new(ByLink::NEW);
-    let taken = take(&mut LOT[key.bucket()].lock(), key, mask, count, &mut woken);
+    let note = |task: &Task, sleep: &Sleep| note_wake(task, sleep, Wake::Woken);
+    let taken = take(&mut LOT[key.bucket()].lock(), (key, mask), count, note, &mut woken);
     wake_all(woken);
     taken
 }
@@ -215,40 +206,26 @@ pub fn requeue(
     still: &dyn Fn() -> bool,
 ) -> Option<(usize, usize)> {
     let (source, target) = (from.bucket(), to.bucket());
-    let mut woken = Bucket::new(ByLink::NEW);
+    let (mut woken, mut moving) = (Bucket::new(ByLink::NEW), Bucket::new(ByLink::NEW));
     // Two buckets are locked in the order of their numbers.
     let (mut first, mut second) =
         (LOT[source.min(target)].lock(), (source != target).then(|| LOT[source.max(target)].lock()));
     if !still() {
         return None;
     }
-    let (source_list, mut target_list) = match &mut second {
+    let (source_list, target_list) = match &mut second {
         None => (&mut *first, None),
         Some(second) if source < target => (&mut *first, Some(&mut **second)),
         Some(second) => (&mut **second, Some(&mut *first)),
     };
-    let taken = take(source_list, from, !0, wake, &mut woken);
-    let mut moved = 0;
-    let mut cursor = source_list.front_mut();
-    while moved < move_
-        && let Some(task) = cursor.get()
-    {
-        // SAFETY: the bucket is locked.
-        let sleep = unsafe { task.sleep() };
-        if sleep.key.get() != from {
-            cursor.move_next();
-            continue;
-        }
+    let note = |task: &Task, sleep: &Sleep| note_wake(task, sleep, Wake::Woken);
+    let taken = take(source_list, (from, !0), wake, note, &mut woken);
+    let note = |task: &Task, sleep: &Sleep| {
         sleep.key.set(to);
-        moved += 1;
-        match &mut target_list {
-            None => cursor.move_next(),
-            Some(list) => {
-                task.parked.bucket.store(target + 1, Ordering::Relaxed);
-                list.push_back(cursor.remove().expect("the cursor is at a task"));
-            }
-        }
-    }
+        task.parked.bucket.store(target + 1, Ordering::Relaxed);
+    };
+    let moved = take(source_list, (from, !0), move_, note, &mut moving);
+    target_list.unwrap_or(source_list).back_mut().splice_after(moving);
     drop((first, second));
     wake_all(woken);
     Some((taken, moved))
@@ -266,15 +243,15 @@ pub(super) fn interrupt(task: &Task, wake: Wake) {
             continue;
         }
         // SAFETY: the bucket is locked.
-        let request = unsafe { task.sleep() }.request;
+        let sleep = unsafe { task.sleep() };
         let may_end = match wake {
-            Wake::TimedOut => request.deadline_ns.is_some(),
-            _ => task.is_asked(request.interruptible),
+            Wake::TimedOut => sleep.request.deadline_ns.is_some(),
+            _ => task.is_asked(sleep.request.interruptible),
         };
         if !may_end {
             return;
         }
-        note_wake(task, wake);
+        note_wake(task, sleep, wake);
         // SAFETY: the task is in this bucket, which is locked.
         let task = unsafe { bucket.cursor_mut_from_ptr(task) }.remove();
         drop(bucket);
@@ -316,7 +293,7 @@ pub(super) fn end_deadlock() {
             // SAFETY: the bucket is locked.
             let request = unsafe { task.sleep() }.request;
             stuck = request.what;
-            if request.interruptible.bits() != 0
+            if request.interruptible != Interruptible::No
                 && youngest.as_ref().is_none_or(|(other, _)| other.tid() < task.tid())
             {
                 youngest = cursor.clone_pointer().map(|task| (task, request.what));

@@ -6,12 +6,12 @@
 
 use super::{ATTEND_RESCHED, CPU_MASK, Task, WOKEN, park, switch, timer};
 use crate::arch::interrupts;
-use crate::arch::percpu::{Cpu, online};
+use crate::arch::percpu::{self, Cpu, online};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use intrusive_collections::{LinkedList, LinkedListAtomicLink, intrusive_adapter};
 use mm::checks::might_sleep;
-use mm::lock::{Rank, SpinLock};
+use mm::lock::{Rank, SpinGuard, SpinLock};
 use x86_64::instructions::interrupts as cpu_interrupts;
 
 intrusive_adapter!(pub(super) ByLink = Arc<Task>: Task { link => LinkedListAtomicLink });
@@ -52,34 +52,35 @@ impl Task {
 
 /// Queues a task that no CPU runs.
 pub(super) fn push(task: Arc<Task>) {
-    let cpu = Cpu::this();
     let allowed = task.affinity();
     let mut queue = QUEUE.lock();
     queue.tasks.push_back(task);
-    match choose(cpu, queue.idle & allowed) {
-        0 => {
-            drop(queue);
-            timer::share(cpu, allowed);
-        }
-        bit => {
-            queue.idle &= !bit;
-            drop(queue);
-            kick(cpu, bit);
-        }
+    find_cpu(queue, allowed);
+}
+
+/// Sees to it that a CPU of `allowed` comes for a task that may be in the queue: an idle one is woken, this one if it can
+/// be, for it looks at the queue anyway; if none is idle, all of them count slices.
+fn find_cpu(mut queue: SpinGuard<'_, Queue>, allowed: u64) {
+    let cpu = Cpu::this();
+    let idle = queue.idle & allowed;
+    let chosen = if idle & cpu.bit() != 0 { cpu.bit() } else { idle & idle.wrapping_neg() };
+    queue.idle &= !chosen;
+    drop(queue);
+    if chosen == 0 {
+        timer::share(cpu, allowed);
+    }
+    for other in percpu::each(chosen & !cpu.bit()) {
+        interrupts::send(other, interrupts::RESCHEDULE);
     }
 }
 
-/// One of these idle CPUs: this one if it can be (it looks at the queue anyway), 0 for none.
-fn choose(cpu: &Cpu, idle: u64) -> u64 {
-    if idle & cpu.bit() != 0 { cpu.bit() } else { idle & idle.wrapping_neg() }
-}
-
-/// Makes the CPU of this bit look at the queue.
-fn kick(this: &Cpu, bit: u64) {
-    if bit != this.bit()
-        && let Some(cpu) = Cpu::numbered(bit.trailing_zeros() as usize)
-    {
-        interrupts::send(cpu, interrupts::RESCHEDULE);
+/// Leaves the queue. While others are in it, this CPU counts a slice: the one that has ended, or that was asked for
+/// while it was idle, may have been promised to them.
+fn leave(queue: SpinGuard<'_, Queue>, cpu: &Cpu) {
+    let others_wait = !queue.tasks.is_empty();
+    drop(queue);
+    if others_wait {
+        timer::start_slice(cpu);
     }
 }
 
@@ -102,17 +103,12 @@ pub(super) fn give_way() {
     }
     let mut queue = QUEUE.lock();
     let next = queue.take_for(cpu);
-    let others_wait = !queue.tasks.is_empty();
-    drop(queue);
-    // The slice that has ended may have been the one that they were promised.
-    if others_wait {
-        timer::start_slice(cpu);
-    }
+    leave(queue, cpu);
     match next {
         Some(next) => switch::switch_to(cpu, Arc::into_raw(next)),
         // Nobody else is there.
         None if current.may_run_on(cpu) && current.take_wake() => {}
-        None => switch::switch_to(cpu, cpu.tasks.idle_task()),
+        None => switch::switch_to(cpu, cpu.tasks.idle.get()),
     }
 }
 
@@ -140,8 +136,8 @@ pub fn preempt_point() {
 /// to, which it sees on its way back to ring 3.
 pub fn asked_to_look() {
     let cpu = Cpu::this();
-    if !cpu.tasks.is_idle() && !QUEUE.lock().tasks.is_empty() {
-        timer::start_slice(cpu);
+    if !cpu.tasks.is_idle() {
+        leave(QUEUE.lock(), cpu);
     }
 }
 
@@ -165,15 +161,7 @@ pub(super) fn affinity_changed(task: &Task) {
             return task.attend(ATTEND_RESCHED);
         }
         // It may be queued, and those that may run it idle.
-        let mut queue = QUEUE.lock();
-        let bit = choose(cpu, queue.idle & task.affinity());
-        queue.idle &= !bit;
-        drop(queue);
-        if bit == 0 {
-            timer::share(cpu, task.affinity());
-        } else {
-            kick(cpu, bit);
-        }
+        find_cpu(QUEUE.lock(), task.affinity());
     }
 }
 
@@ -185,12 +173,7 @@ pub fn idle() -> ! {
         match queue.take_for(cpu) {
             Some(task) => {
                 queue.idle &= !cpu.bit();
-                let others_wait = !queue.tasks.is_empty();
-                drop(queue);
-                // Who pushed them may have asked this CPU to look while it was idle.
-                if others_wait {
-                    timer::start_slice(cpu);
-                }
+                leave(queue, cpu);
                 switch::switch_to(cpu, Arc::into_raw(task));
             }
             // All others wait, and nothing will wake any of us.

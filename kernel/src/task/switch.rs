@@ -42,9 +42,9 @@ pub struct CpuTasks {
     current: Cell<*const Task>,
     /// Who ran before, until its stack was left.
     previous: Cell<*const Task>,
-    idle: Cell<*const Task>,
+    pub(super) idle: Cell<*const Task>,
     /// The TSC when the current task came.
-    since: Cell<u64>,
+    pub(super) since: Cell<u64>,
     faults_off: Cell<bool>,
     pub(super) timer: timer::CpuTimer,
 }
@@ -75,16 +75,8 @@ impl CpuTasks {
         unsafe { &*self.current.get() }
     }
 
-    pub(super) fn since(&self) -> u64 {
-        self.since.get()
-    }
-
     pub(super) fn is_idle(&self) -> bool {
         self.current.get() == self.idle.get()
-    }
-
-    pub(super) fn idle_task(&self) -> *const Task {
-        self.idle.get()
     }
 }
 

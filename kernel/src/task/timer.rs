@@ -19,10 +19,12 @@ use mm::lock::{Rank, SpinLock};
 const SLICE_NS: u64 = 4_000_000;
 
 /// A task's deadline, while it has one.
+#[derive(Default)]
 pub(super) struct Deadline {
     link: RBTreeAtomicLink,
     ns: AtomicU64,
-    passed: AtomicBool,
+    /// Since [`set`].
+    pub passed: AtomicBool,
 }
 
 /// What a CPU's timer is armed for; `u64::MAX` for nothing.
@@ -47,17 +49,6 @@ static DEADLINES: SpinLock<RBTree<ByDeadline>> = SpinLock::new(Rank::Deadlines, 
 static FIRST_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 /// CPUs that count no slice.
 static UNSLICED: AtomicU64 = AtomicU64::new(u64::MAX);
-
-impl Deadline {
-    pub const fn new() -> Deadline {
-        Deadline { link: RBTreeAtomicLink::new(), ns: AtomicU64::new(0), passed: AtomicBool::new(false) }
-    }
-
-    /// Has it passed since [`set`]?
-    pub fn has_passed(&self) -> bool {
-        self.passed.load(Ordering::Relaxed)
-    }
-}
 
 impl CpuTimer {
     pub const fn new() -> CpuTimer {

@@ -38,14 +38,14 @@ pub fn check_pvh(input: &[u8]) -> Vec<String> {
         Err(error) => return vec![shape(&line(&error))],
     };
     let claimed = number::<4>(memory.0, start_info as usize + 48).expect("start_info was read");
-    let entries = info.memory_map();
+    let entries: Vec<_> = info.memory_map().collect();
     assert_eq!(entries.len() as u64 + u64::from(info.dropped_map_entries), claimed);
     assert!(entries.len() <= MAX_MAP_ENTRIES && !entries.is_empty());
     assert!(info.command_line.len() <= MAX_COMMAND_LINE && !info.command_line.contains(&0));
     assert_ne!(info.rsdp, Some(0));
 
     let mut map = MemoryMap::new(entries.iter().map(|entry| (entry.start, entry.len_bytes, entry.kind)));
-    check_memory_map(&map, entries);
+    check_memory_map(&map, &entries);
     let mut shapes = vec![
         format!("rsdp {}, initrd {}", info.rsdp.is_some(), info.initrd.is_some()),
         format!("more modules {}", info.extra_modules > 0),
