@@ -1,5 +1,5 @@
 #!/bin/sh
-# Counts the lines of code by floor: no tests, no comments, no blank lines. The heart may have 13,000 lines, linux/
+# Counts the lines of code by floor: no tests, no comments, no blank lines. The heart may have 12,000 lines, linux/
 # 6,000, shell/ 1,000, the launcher 2,500: more is an error. The heart had 8,000 with one CPU, one task and one device
 # a region: what it has grown by is meant to shrink.
 set -eu
@@ -37,7 +37,7 @@ heart="drivers/nfit/src drivers/nvdimm/src drivers/dax/src drivers/platform/src 
 kernel=$(find kernel/src -mindepth 1 -maxdepth 1 ! -name linux ! -name shell | sort)
 for crate in $heart; do floor 0 "  ${crate%/src}" "$crate"; done
 floor 0 "  kernel less linux, shell" $kernel
-floor 13000 "the heart" $heart $kernel
+floor 12000 "the heart" $heart $kernel
 floor 6000 "kernel/src/linux" kernel/src/linux
 [ ! -d kernel/src/shell ] || floor 1000 "kernel/src/shell" kernel/src/shell
 floor 2500 "boot/launcher" boot/launcher/src
