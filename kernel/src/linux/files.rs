@@ -209,7 +209,7 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
             if argument >= MAX_DESCRIPTORS as u64 {
                 return Err(Errno::EINVAL);
             }
-            thread.files.lock().add_from(argument as usize, file, command == F_DUPFD_CLOEXEC)
+            files.add_from(argument as usize, file, command == F_DUPFD_CLOEXEC)
         }
         F_GETFD => Ok(if descriptor.close_on_exec { u64::from(FD_CLOEXEC) } else { 0 }),
         F_SETFD => {

@@ -12,6 +12,7 @@ use crate::{Context, Named, family};
 const CASES: &[Named] = &[
     ("open refuses what is not there", |_| open_refuses()),
     ("close twice is EBADF, the lowest number comes back", |_| descriptors()),
+    ("fcntl duplicates from a number on", |_| duplicates()),
     ("read, pread and lseek move as they should", |_| positions()),
     ("a read-only descriptor refuses write", |_| read_only()),
     ("O_PATH and access mode 3 neither read nor write", |_| no_access()),
@@ -81,6 +82,28 @@ fn descriptors() -> Outcome {
         let bad = Errno(libc::EBADF);
         ensure!(answers == (Err(bad), Err(bad), Err(bad)), "descriptor {fd}: {answers:?}");
     }
+    Ok(())
+}
+
+fn duplicates() -> Outcome {
+    const FROM: usize = 100;
+    let fd = own_program()?;
+    let fcntl = |command: i32, argument: usize| {
+        sys::numbers(libc::SYS_fcntl, &[fd as usize, command as usize, argument])
+    };
+    let (plain, closing) = (fcntl(libc::F_DUPFD, FROM), fcntl(libc::F_DUPFD_CLOEXEC, FROM));
+    ensure!((plain, closing) == (Ok(FROM), Ok(FROM + 1)), "{plain:?} and {closing:?} from {FROM} on");
+    for (copy, flags) in [(FROM, 0), (FROM + 1, libc::FD_CLOEXEC as usize)] {
+        let found = sys::numbers(libc::SYS_fcntl, &[copy, libc::F_GETFD as usize]);
+        ensure!(found == Ok(flags), "the flags of {copy} are {found:?}");
+        ensure!(sys::read(copy as i32, &mut [0]) == Ok(1), "{copy} reads");
+        ensure!(sys::close(copy as i32) == Ok(()), "close of {copy}");
+    }
+    for argument in [1024, usize::MAX] {
+        let answer = fcntl(libc::F_DUPFD, argument);
+        ensure!(answer == Err(Errno(libc::EINVAL)), "from {argument}: {answer:?}");
+    }
+    ensure!(sys::close(fd) == Ok(()), "close of {fd}");
     Ok(())
 }
 
