@@ -1,5 +1,5 @@
 //! What a `checks` build verifies: nobody sleeps with a spin lock held or the epoch pinned, spin locks are
-//! taken in the order of their [`Rank`], and nothing is locked (so nothing is allocated or printed) while
+//! taken in the order of their [`Rank`] and none twice, and nothing is locked (so nothing is allocated or printed) while
 //! pinned. Each breach is a panic that names both sides.
 //!
 //! Without the cargo feature `checks` every function here is empty: the compiler sees that no CPU has books. With it
@@ -9,7 +9,7 @@
 use crate::lock::Rank;
 use core::panic::Location;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
 const CPUS: usize = 64;
 const RANKS: usize = Rank::Log as usize + 1;
@@ -20,6 +20,8 @@ struct Books {
     pins: AtomicU32,
     pinned_at: AtomicPtr<Location<'static>>,
     locks: [AtomicU32; RANKS],
+    /// The address of the last one that was taken and is still held, by rank.
+    last: [AtomicUsize; RANKS],
     locked_at: [AtomicPtr<Location<'static>>; RANKS],
 }
 
@@ -29,6 +31,7 @@ static BOOKS: [Books; CPUS] = [const {
         pins: AtomicU32::new(0),
         pinned_at: AtomicPtr::new(null_mut()),
         locks: [const { AtomicU32::new(0) }; RANKS],
+        last: [const { AtomicUsize::new(0) }; RANKS],
         locked_at: [const { AtomicPtr::new(null_mut()) }; RANKS],
     }
 }; CPUS];
@@ -138,12 +141,12 @@ pub fn unpinned() {
 }
 
 /// One spin lock in the books; they forget it on drop.
-pub(crate) struct Held(Option<(&'static Books, Rank)>);
+pub(crate) struct Held(Option<(&'static Books, Rank, usize)>);
 
 impl Held {
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn new(rank: Rank) -> Held {
+    pub(crate) fn new(rank: Rank, address: usize) -> Held {
         let Some((cpu, books)) = books() else { return Held(None) };
         if let Some(since) = books.pin() {
             stop();
@@ -155,17 +158,23 @@ impl Held {
             stop();
             panic!("the spin lock {rank:?} is taken under {outer:?}, which CPU {cpu} holds since {since}");
         }
-        books.locks[rank as usize].fetch_add(1, Relaxed);
+        let held = books.locks[rank as usize].fetch_add(1, Relaxed) > 0;
+        if books.last[rank as usize].swap(address, Relaxed) == address && held {
+            let since = location(&books.locked_at[rank as usize]);
+            stop();
+            panic!("the spin lock {rank:?} is taken twice: CPU {cpu} holds it since {since:?}");
+        }
         set_location(&books.locked_at[rank as usize], Location::caller());
-        Held(Some((books, rank)))
+        Held(Some((books, rank, address)))
     }
 }
 
 impl Drop for Held {
     #[inline(always)]
     fn drop(&mut self) {
-        if let Some((books, rank)) = self.0 {
+        if let Some((books, rank, address)) = self.0 {
             books.locks[rank as usize].fetch_sub(1, Relaxed);
+            let _another_is_last = books.last[rank as usize].compare_exchange(address, 0, Relaxed, Relaxed);
         }
     }
 }

@@ -107,14 +107,6 @@ impl<T> SpinLock<T> {
         SpinGuard { guard: self.inner.lock(), _held: held }
     }
 
-    /// Takes the lock if it is free.
-    #[inline]
-    #[cfg_attr(feature = "checks", track_caller)]
-    pub fn try_lock(&self) -> Option<SpinGuard<'_, T>> {
-        let guard = self.inner.try_lock()?;
-        Some(SpinGuard { guard, _held: self.held() })
-    }
-
     /// The value, without locking.
     pub fn get_mut(&mut self) -> &mut T {
         self.inner.get_mut()
@@ -128,7 +120,7 @@ impl<T> SpinLock<T> {
         // Nobody looks at it: no lock spends memory on it.
         #[cfg(not(feature = "checks"))]
         let rank = Rank::Log;
-        Held::new(rank)
+        Held::new(rank, core::ptr::from_ref(self).addr())
     }
 }
 

@@ -51,6 +51,17 @@ fn a_space_lock_under_a_spin_lock_is_named() {
 }
 
 #[test]
+#[should_panic(expected = "the spin lock Process is taken twice")]
+fn a_lock_that_is_taken_twice_is_named() {
+    become_cpu();
+    let [outer, inner] = [const { SpinLock::new(Rank::Process, ()) }; 2];
+    let _outer = outer.lock();
+    drop(inner.lock());
+    let _inner = inner.lock();
+    drop(inner.lock());
+}
+
+#[test]
 #[should_panic(expected = "has the epoch pinned since mm/src/checks/tests.rs")]
 fn a_sleep_while_pinned_is_named() {
     become_cpu();
