@@ -31,14 +31,18 @@ pub fn settle() -> u32 {
     let task = task::current();
     if GRACE_PERIODS.requested() != SETTLED.load(Ordering::Relaxed) {
         let affinity = task.affinity();
+        let mut settled = true;
         for cpu in (0..u64::BITS).map(|cpu| 1 << cpu).filter(|cpu| task::online() & cpu != 0) {
             task.set_affinity(cpu);
             if let Err(why) = dax::lifetime::settle(epoch()) {
                 log::warn!("the epoch {why}");
+                settled = false;
             }
         }
         task.set_affinity(affinity);
-        SETTLED.store(GRACE_PERIODS.requested(), Ordering::Relaxed);
+        if settled {
+            SETTLED.store(GRACE_PERIODS.requested(), Ordering::Relaxed);
+        }
     }
     if GRACE_PERIODS.requested() == 0 { 0 } else { task::online().count_ones() }
 }

@@ -181,6 +181,10 @@ static int a_wake_changes_another_word(void) {
 	EXPECT(wake_op(SET, -1, LE, -5) == 0 && operated[1] == -1);
 	EXPECT(wake_op(7, 0, EQ, 0) == -1 && errno == ENOSYS && operated[1] == -1);
 	EXPECT(wake_op(SET, 0, 9, 0) == -1 && errno == ENOSYS);
+	void *hidden = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	operated[1] = 5;
+	EXPECT(syscall(SYS_futex, hidden, 5, 1, 1L, &operated[1], ADD << 28 | 4 << 12) == -1 && errno == EFAULT);
+	EXPECT(operated[1] == 5);
 	pthread_t threads[2];
 	operated[1] = 0;
 	for (int i = 0; i < 2; i++)

@@ -99,6 +99,8 @@ impl Thread {
                 let _ = futex::wake(self, word, FUTEX_BITSET_MATCH_ANY, 1);
                 return Ok(());
             }
+            // Others may change the word as often as they like.
+            task::preempt_point();
         }
     }
 }

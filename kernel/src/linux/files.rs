@@ -209,7 +209,8 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
             if argument >= MAX_DESCRIPTORS as u64 {
                 return Err(Errno::EINVAL);
             }
-            files.add_from(argument as usize, file, command == F_DUPFD_CLOEXEC)
+            // A clone, as in dup.
+            files.add_from(argument as usize, file.clone(), command == F_DUPFD_CLOEXEC)
         }
         F_GETFD => Ok(if descriptor.close_on_exec { u64::from(FD_CLOEXEC) } else { 0 }),
         F_SETFD => {

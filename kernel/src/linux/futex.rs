@@ -28,7 +28,8 @@ pub fn futex(
 ) -> Answer {
     let command = operation & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
     let is_wait = matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET);
-    if operation & FUTEX_CLOCK_REALTIME != 0 && !is_wait {
+    // It takes an absolute time, which FUTEX_WAIT does not.
+    if operation & FUTEX_CLOCK_REALTIME != 0 && command != FUTEX_WAIT_BITSET {
         return Err(Errno::ENOSYS);
     }
     let mask = match command {
@@ -44,10 +45,15 @@ pub fn futex(
         FUTEX_WAIT | FUTEX_WAIT_BITSET => wait(thread, word, value, mask, deadline_ns),
         FUTEX_WAKE | FUTEX_WAKE_BITSET => wake(thread, word, mask, at_least_one(value)),
         FUTEX_WAKE_OP => {
+            if !second.is_multiple_of(4) {
+                return Err(Errno::EINVAL);
+            }
+            // Both words are there before one of them changes.
+            let (first, other) = (key(thread, word)?, key(thread, second)?);
             let is_so = change(thread, second, value3)?;
-            let woken = wake(thread, word, mask, at_least_one(value))?;
-            let also = if is_so { wake(thread, second, mask, at_least_one(timeout as u32))? } else { 0 };
-            Ok(woken + also)
+            let woken = park::unpark(first, mask, at_least_one(value));
+            let also = if is_so { park::unpark(other, mask, at_least_one(timeout as u32)) } else { 0 };
+            Ok((woken + also) as u64)
         }
         _ => {
             let expected = (command == FUTEX_CMP_REQUEUE).then_some(value3);
@@ -65,9 +71,6 @@ fn at_least_one(count: u32) -> usize {
 
 /// FUTEX_WAKE_OP: does to the word what `code` says, and compares what was there (include/uapi/linux/futex.h, FUTEX_OP).
 fn change(thread: &mut Thread, word: u64, code: u32) -> Result<bool, Errno> {
-    if !word.is_multiple_of(4) {
-        return Err(Errno::EINVAL);
-    }
     let signed = |twelve_bits: u32| (twelve_bits << 20) as i32 >> 20;
     let (operand, compared) = (signed(code >> 12), signed(code));
     let operand = match code >> 28 & FUTEX_OP_OPARG_SHIFT {

@@ -63,7 +63,7 @@ pub fn lseek(thread: &mut Thread, fd: i32, offset: i64, whence: u32) -> Answer {
     let file = thread.file(fd)?;
     let size = file.node.metadata().size_bytes;
     let base = match (file.node.seek(), whence) {
-        (Seek::Pipe, _) => return Err(Errno::ESPIPE),
+        (Seek::Pipe, ..=SEEK_HOLE) => return Err(Errno::ESPIPE),
         (Seek::Start, ..=SEEK_HOLE) => return Ok(0),
         (_, SEEK_SET) => 0,
         (_, SEEK_CUR) => file.position(),

@@ -180,6 +180,10 @@ fn anonymous_target(flags: u32) -> Result<Target, Errno> {
 
 fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> {
     let mapped = file.node.map();
+    if mapped.as_ref().err() == Some(&Errno::ENOMEM) {
+        // Nobody may conclude from it that the file cannot do what was asked for.
+        return Err(Errno::ENOMEM);
+    }
     let sharing = match flags & MAP_TYPE {
         MAP_SHARED => Sharing::Shared,
         MAP_SHARED_VALIDATE => {

@@ -39,7 +39,9 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32) -> Ans
         return Err(Errno::EINVAL);
     }
     let status = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW);
-    thread.files.lock().add(Arc::new(OpenFile::new(node, status)), flags)
+    let file = Arc::new(OpenFile::new(node, status));
+    // A clone, as in dup.
+    thread.files.lock().add(file.clone(), flags)
 }
 
 /// access(2), faccessat(2): user 0 may read everything, write devices, execute what has an x bit.
