@@ -13,6 +13,7 @@ use crate::shootdown::Shootdown;
 use crate::space::{AddressSpace, Environment, MapRequest, Placement};
 use crate::vma::{Backing, VmaFlags};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
@@ -51,25 +52,27 @@ pub(crate) fn frames_of(bytes: u64, entries: &[(u64, u64, u32)]) -> FrameAllocat
     }
 }
 
-/// Lets the threads of tests sleep; a sleep of half a minute is a lost wake-up.
+/// Lets the threads of tests sleep, each until somebody wakes its key; a sleep of half a minute is a lost wake-up.
 pub(crate) fn park_threads() {
-    struct Threads(Mutex<()>, Condvar);
+    /// How often each key was woken.
+    struct Threads(Mutex<BTreeMap<usize, u64>>, Condvar);
     impl Parking for Threads {
-        fn park(&self, _key: usize, still: &dyn Fn() -> bool) {
-            let guard = self.0.lock().expect("nobody panics with it");
+        fn park(&self, key: usize, still: &dyn Fn() -> bool) {
+            let woken = self.0.lock().expect("nobody panics with it");
             if still() {
-                let (_guard, result) =
-                    self.1.wait_timeout(guard, Duration::from_secs(30)).expect("nobody panics with it");
-                assert!(!result.timed_out(), "a wake-up was lost");
+                let before = woken.get(&key).copied();
+                let sleeps = |woken: &mut BTreeMap<_, _>| woken.get(&key).copied() == before;
+                let result = self.1.wait_timeout_while(woken, Duration::from_secs(30), sleeps);
+                assert!(!result.expect("nobody panics with it").1.timed_out(), "a wake-up was lost");
             }
         }
 
-        fn unpark(&self, _key: usize) {
-            let _guard = self.0.lock().expect("nobody panics with it");
+        fn unpark(&self, key: usize) {
+            *self.0.lock().expect("nobody panics with it").entry(key).or_default() += 1;
             self.1.notify_all();
         }
     }
-    static THREADS: Threads = Threads(Mutex::new(()), Condvar::new());
+    static THREADS: Threads = Threads(Mutex::new(BTreeMap::new()), Condvar::new());
     set_parking(&THREADS);
 }
 

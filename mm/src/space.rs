@@ -5,7 +5,7 @@
 //! 1. every check, so that a refusal leaves everything as it was;
 //! 2. room in the vma set, the last thing that can fail;
 //! 3. entries, then the shootdown, then frames, then vmas: the lock is held until the shootdown is
-//!    acknowledged (`shootdown::Flush`), else another thread could map an address that a TLB still knows. The
+//!    acknowledged (`tables::Flush`), else another thread could map an address that a TLB still knows. The
 //!    vmas are dropped last: with one goes the device's knowledge of who maps it, or shared memory itself.
 //!
 //! Two spaces are locked at once by fork only: the parent, then the child that nobody else has yet. What holds

@@ -64,10 +64,14 @@ impl DaxOperations for DeviceDax {
         Ok(())
     }
 
-    fn detach(&self, epoch: &dyn Epoch) {
-        // Somebody else's kill is waited for as well as our own, and so is memory: the object is dead already.
-        while let Err(LifetimeError::Dying | LifetimeError::NoMemory) = self.service.kill(epoch) {
-            epoch.relax();
+    fn detach(&self, epoch: &dyn Epoch) -> Result<(), LifetimeError> {
+        loop {
+            match self.service.kill(epoch) {
+                // Somebody else's kill is waited for as well as our own.
+                Err(LifetimeError::Dying) => epoch.relax(),
+                Err(why @ (LifetimeError::NoMemory | LifetimeError::PinHeld)) => return Err(why),
+                _ => return Ok(()),
+            }
         }
     }
 }

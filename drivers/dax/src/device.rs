@@ -41,8 +41,11 @@ pub trait DaxOperations: Send + Sync {
         Err(Unsupported)
     }
 
-    /// Ends the service above, because the object ends: waits like [`DaxDevice::shut_down`].
-    fn detach(&self, _epoch: &dyn Epoch) {}
+    /// Ends the service above, because the object is going to end: waits, and fails, like [`DaxDevice::shut_down`].
+    /// Nothing is left to do when it ended before.
+    fn detach(&self, _epoch: &dyn Epoch) -> Result<(), LifetimeError> {
+        Ok(())
+    }
 }
 
 /// The provider has no such operation (EOPNOTSUPP).
@@ -93,13 +96,18 @@ impl<O: DaxOperations + ?Sized> DaxDevice<O> {
         self.minor.system.epoch
     }
 
-    /// Ends the object: direct access, then the service above it. When this returns, nobody uses the device's
+    /// Ends the object: the service above it, then direct access. When this returns, nobody uses the device's
     /// memory through this object, and nobody begins to; its holder was told.
     ///
-    /// Waits: see [`Lifetime::kill`]. What a service mapped stays mapped, as after its own kill.
+    /// Waits: see [`Lifetime::kill`]. What a service mapped stays mapped, as after its own kill. Fails as a kill does;
+    /// with `NoMemory` the service may have ended, and a later call goes on from there.
     pub fn shut_down(&self) -> Result<u32, DaxError> {
-        let turns = self.lifetime.kill(self.epoch()).map_err(|why| self.refuse(why))?;
-        self.operations.detach(self.epoch());
+        let end = || {
+            self.lifetime.check_alive()?;
+            self.operations.detach(self.epoch())?;
+            self.lifetime.kill(self.epoch())
+        };
+        let turns = end().map_err(|why| self.refuse(why))?;
         if let Some(holder) = self.end_hold(|_| true) {
             holder.removed();
         }

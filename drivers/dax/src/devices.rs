@@ -1,6 +1,7 @@
 //! Every generic dax device of a system, by number and by host name.
 //!
-//! Locks: those of a table's chunks, and three leaves: the numbers, the holders, the host names.
+//! Locks: those of a table's chunks, two leaves, the numbers and the holders, and that of the host names, which is
+//! taken before the others.
 
 use crate::device::{DaxDevice, DaxOperations};
 use crate::error::DaxError;

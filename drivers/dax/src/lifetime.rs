@@ -19,7 +19,9 @@
 //! crossbeam's queue that it came in (2 KiB): a CPU that collects keeps up to 64 of them before it passes them
 //! on to be freed. All that happens inside `pin`, before a section reads the state; see [`settle`].
 //! Crossbeam aborts where the heap has no room for a node. So a kill asks for the room of its nodes first, and is
-//! refused, with the device alive as before, when there is none.
+//! refused, with the device alive as before, when there is none. That narrows the danger and does not end it: others
+//! may take the room just before crossbeam does, and a pin that collects may need a node, too. Whoever supplies the
+//! heap keeps frames back from programs for that.
 //!
 //! `tests/loom` checks the protocol, with this file, under every interleaving; and that each step is needed.
 //!
@@ -96,11 +98,15 @@ pub fn synchronize(epoch: &dyn Epoch) -> Result<u32, LifetimeError> {
 /// Bytes of a node of crossbeam's queue (crossbeam-epoch 0.9: a bag of 64 closures).
 const NODE_BYTES: usize = 2072;
 
-/// Room on the heap for the node that each turn of a quiet grace period may add to crossbeam's queue.
-type Room = core::array::IntoIter<Vec<u8>, { QUIET_TURNS as usize }>;
+/// The nodes that a quiet grace period may add to crossbeam's queue: one a turn, and in the first turn another when
+/// this CPU's bag was full.
+pub const QUIET_NODES: usize = QUIET_TURNS as usize + 1;
+
+/// Room on the heap for them.
+type Room = core::array::IntoIter<Vec<u8>, QUIET_NODES>;
 
 fn room() -> Option<Room> {
-    let mut nodes = [const { Vec::new() }; QUIET_TURNS as usize];
+    let mut nodes = [const { Vec::new() }; QUIET_NODES];
     nodes.iter_mut().try_for_each(|node| node.try_reserve_exact(NODE_BYTES)).ok()?;
     // Kept from the optimiser, which may leave out an allocation that nobody uses.
     Some(core::hint::black_box(nodes).into_iter())
@@ -113,7 +119,7 @@ fn wait(epoch: &dyn Epoch, mut room: Room) -> u32 {
     let number = periods.requested.fetch_add(1, Ordering::SeqCst) + 1;
     // Deferred and flushed in one section: the bag belongs to this CPU, and we may go on on another.
     let guard = epoch.pin();
-    drop(room.next());
+    drop((room.next(), room.next()));
     guard.defer(move || periods.ended.fetch_max(number, Ordering::Release));
     guard.flush();
     drop(guard);
@@ -209,8 +215,7 @@ impl Lifetime {
         }
         let Some(room) = room() else {
             // What is not alive is told so, whatever the memory.
-            let alive = self.update(|state| (state & ALIVE != 0).then_some(state));
-            return alive.and(Err(LifetimeError::NoMemory));
+            return self.check_alive().and(Err(LifetimeError::NoMemory));
         };
         // Dying until the wait is over: a device that somebody destroyed meanwhile, and whose range somebody else
         // got, would still be written by the sections that we wait for.
@@ -218,6 +223,11 @@ impl Lifetime {
         let turns = wait(epoch, room);
         self.state.fetch_and(!DYING, Ordering::SeqCst);
         Ok(turns)
+    }
+
+    /// Fails unless alive.
+    pub fn check_alive(&self) -> Result<(), LifetimeError> {
+        self.update(|state| (state & ALIVE != 0).then_some(state)).map(|_| ())
     }
 
     /// Fails with `NoMemory` if a kill would.

@@ -183,7 +183,7 @@ impl DaxRegion {
         self.space.lock().youngest.map(|id| self.name_of(id))
     }
 
-    /// Is there a device of this id, or was there one?
+    /// Is there a device of this id, or was there one? Also true when one was only tried while a later one came about.
     pub fn has_had(&self, id: u32) -> bool {
         id < self.space.lock().had
     }
@@ -198,7 +198,7 @@ impl DaxRegion {
         self.devices.next_from(id).map(|(_, device)| device)
     }
 
-    /// How many devices it has.
+    /// How many devices it has, with those that are just being made or destroyed.
     pub fn device_count(&self) -> usize {
         self.space.lock().devices as usize
     }

@@ -86,8 +86,10 @@ impl Registry {
         }
         region.close()?;
         claims.release_all(Holder::Region(region.id()));
+        // Under the lock of the claims: the next region of this id is nobody else's to remove. It drops behind it.
+        let removed = self.regions.remove(region.id());
         drop(claims);
-        drop(self.regions.remove(region.id()));
+        drop(removed);
         Ok(())
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Space {
     /// The first device of those that were created with `create` and never enabled.
     pub seed: Option<u32>,
     pub youngest: Option<u32>,
-    /// Ids are given lowest first: those below were a device's once.
+    /// Ids are given lowest first: those below were given out, if not each to a device that came about.
     pub had: u32,
     /// No id is given out any more.
     pub is_removed: bool,

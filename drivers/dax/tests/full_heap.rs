@@ -5,7 +5,7 @@
 mod common;
 
 use common::{G1, M2, config, phys, registry, sized};
-use dax::lifetime::{LifetimeError, QUIET_TURNS};
+use dax::lifetime::{LifetimeError, QUIET_NODES};
 use dax::{DaxError, Scrub};
 use mm::range::MapSize;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -63,7 +63,7 @@ fn a_kill_without_memory_changes_nothing_and_a_later_one_works() {
     let device = registry.create_device(&region, sized(4 * M2, MapSize::Size2M)).expect("free");
     let refused = Err(DaxError::Lifetime { name: device.host_name(), why: LifetimeError::NoMemory });
     let dead = Err(DaxError::Lifetime { name: device.host_name(), why: LifetimeError::Dead });
-    let enough = QUIET_TURNS as usize;
+    let enough = QUIET_NODES;
     assert!(!device.epoch().is_pinned(), "and with that this CPU is a participant, whose block is as large");
     for _round in 0..300 {
         device.enable().expect("dead");
@@ -79,8 +79,16 @@ fn a_kill_without_memory_changes_nothing_and_a_later_one_works() {
         assert!(with_nodes(enough, || device.kill()).is_ok());
         assert!(!open.is_alive());
         assert_eq!(with_nodes(0, || device.kill()), dead, "of what is dead no kill is asked for");
+        // Room for one of the two kills that the end of an enabled device takes: it ends, or stops half way.
+        device.enable().expect("dead");
+        let ended = with_nodes(enough, || device.shut_down());
+        assert!(ended.is_ok() || ended == refused, "{ended:?}");
+        assert!(device.open().is_err());
+        assert_eq!(device.lifetime().check_alive().is_ok(), ended == refused);
     }
-    // Direct access is still alive, and has to end.
+    // Direct access is alive, and has to end.
+    device.enable().expect("dead");
+    assert!(device.kill().is_ok());
     let destroyed = with_nodes(0, || registry.destroy_device(&device));
     assert_eq!(destroyed, refused.map(|_| ()));
     device.enable().expect("not destroyed");

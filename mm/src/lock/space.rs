@@ -143,6 +143,8 @@ impl<T, L, const N: usize> SpaceLock<T, L, N> {
             self.state.fetch_or(DRAINING, Ordering::SeqCst);
             park(self.key_of_draining(), &|| self.has_readers());
         }
+        // Readers that come and go from now on have nobody to wake.
+        self.state.fetch_and(!DRAINING, Ordering::Relaxed);
     }
 
     fn has_readers(&self) -> bool {

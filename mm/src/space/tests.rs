@@ -39,6 +39,8 @@ fn new_fault(size: MapSize, device: bool) -> Result<Fault, FaultError> {
     Ok(Fault { installed: Installed::New, size, device })
 }
 
+const M2: u64 = 2 << 20;
+
 #[test]
 fn anonymous_memory_is_zero_lazy_and_given_back() {
     let machine = machine();
@@ -454,6 +456,27 @@ fn s6_4_dropped_device_entries_show_the_same_memory_again() {
         assert_eq!(space.fault(start, Access::Write), new_fault(granule, true));
         assert_eq!(space.walk(start).leaf, before);
     }
+}
+
+#[test]
+fn only_a_new_entry_of_a_device_counts_from_whatever_stack() {
+    let machine = machine();
+    let space = machine.space();
+    let pager = FakeDevice::new(MapSize::Size2M);
+    let start = space.mmap(&device(&pager, 0, 4 * M2)).expect("there is room");
+    std::thread::scope(|scope| {
+        for entry in 0..4 {
+            let space = &space;
+            scope.spawn(move || {
+                for _ in 0..2 {
+                    assert!(space.fault(start + entry * M2, Access::Write).is_ok());
+                }
+            });
+        }
+    });
+    let page = space.mmap(&anonymous(P)).expect("there is room");
+    assert!(space.fault(page, Access::Write).is_ok());
+    assert_eq!(space.device_entries(), [0, 4, 0]);
 }
 
 #[test]
