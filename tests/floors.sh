@@ -1,7 +1,7 @@
 #!/bin/sh
-# Counts the lines of code by floor: no tests, no comments, no blank lines. The heart may have 12,000 lines, linux/
-# 6,000, shell/ 1,000, the launcher 2,500: more is an error. The heart had 8,000 with one CPU, one task and one device
-# a region: what it has grown by is meant to shrink.
+# Counts the lines of code by floor (no tests, no comments, no blank lines) beside the budget of each. A floor that is
+# over its budget says so; it may not grow any more, which is what the second number of its line below is for: to be
+# lowered, and never raised.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -18,27 +18,27 @@ count() {
 }
 
 over=0
+# floor BUDGET LIMIT NAME FILES: a budget of 0 is none.
 floor() {
-    limit=$1 name=$2
-    shift 2
+    budget=$1 limit=$2 name=$3
+    shift 3
     lines=$(count "$@")
     printf '%-28s %6d' "$name" "$lines"
-    if [ "$limit" -gt 0 ]; then
-        printf ' of %d' "$limit"
-        if [ "$lines" -gt "$limit" ]; then
-            printf '  over by %d' $((lines - limit))
-            over=1
-        fi
+    [ "$budget" -eq 0 ] || printf ' of %d' "$budget"
+    [ "$budget" -eq 0 ] || [ "$lines" -le "$budget" ] || printf '  over by %d' $((lines - budget))
+    if [ "$limit" -gt 0 ] && [ "$lines" -gt "$limit" ]; then
+        printf '  AND GREW: it may have %d' "$limit"
+        over=1
     fi
     printf '\n'
 }
 
 heart="drivers/nfit/src drivers/nvdimm/src drivers/dax/src drivers/platform/src boot/entry/src mm/src"
 kernel=$(find kernel/src -mindepth 1 -maxdepth 1 ! -name linux ! -name shell | sort)
-for crate in $heart; do floor 0 "  ${crate%/src}" "$crate"; done
-floor 0 "  kernel less linux, shell" $kernel
-floor 12000 "the heart" $heart $kernel
-floor 6000 "kernel/src/linux" kernel/src/linux
-[ ! -d kernel/src/shell ] || floor 1000 "kernel/src/shell" kernel/src/shell
-floor 2500 "boot/launcher" boot/launcher/src
+for crate in $heart; do floor 0 0 "  ${crate%/src}" "$crate"; done
+floor 0 0 "  kernel less linux, shell" $kernel
+floor 8000 12000 "the heart" $heart $kernel
+floor 6000 6000 "kernel/src/linux" kernel/src/linux
+[ ! -d kernel/src/shell ] || floor 1000 1000 "kernel/src/shell" kernel/src/shell
+floor 2500 2500 "boot/launcher" boot/launcher/src
 exit $over
