@@ -24,7 +24,7 @@ pub fn epoch() -> &'static dyn Epoch {
 }
 
 /// Frees what past grace periods left with each CPU but for one node of the collector's queue, and returns how many
-/// CPUs keep one: for whoever compares free memory. The caller's task visits every CPU; no removal runs meanwhile.
+/// there are at most: for whoever compares free memory. The caller's task visits every CPU; no removal runs meanwhile.
 ///
 /// While nobody asks for a grace period nothing is left: most programs never do, and their start need not wait.
 pub fn settle() -> u32 {
@@ -44,7 +44,8 @@ pub fn settle() -> u32 {
             SETTLED.store(GRACE_PERIODS.requested(), Ordering::Relaxed);
         }
     }
-    if GRACE_PERIODS.requested() == 0 { 0 } else { task::online().count_ones() }
+    // One a CPU, and one that the last of them has taken out and not passed on.
+    if GRACE_PERIODS.requested() == 0 { 0 } else { task::online().count_ones() + 1 }
 }
 
 impl CpuEpoch {

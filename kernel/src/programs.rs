@@ -43,7 +43,7 @@ struct Books {
     frames: u64,
     heap_bytes: u64,
     devices: usize,
-    /// CPUs that keep a node of the epoch's queue, since the first removal.
+    /// Nodes of the epoch's queue, at most: there are some since the first removal.
     epoch_nodes: u32,
 }
 
@@ -52,7 +52,7 @@ const HEAP_SLACK_BYTES: i64 = 4096;
 /// A device, and the first one's share of the tables.
 const DEVICE_BYTES: i64 = 512;
 const FIRST_DEVICE_BYTES: i64 = 64 << 10;
-/// A node of the epoch's queue: 64 closures and a link.
+/// A node of the epoch's queue, 64 closures and a link: the heap rounds it up to a frame.
 const EPOCH_NODE_BYTES: i64 = 4096;
 
 impl Books {
