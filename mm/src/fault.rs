@@ -191,7 +191,7 @@ impl Miss<'_, '_> {
             Backing::Private(source) => self.serve_page(Some(source.as_ref()), access, flags),
             Backing::Shared(pages) => {
                 let page = self.address.align_down(PAGE_SIZE);
-                let memory = pages.page(vma.offset_of(page), self.reserve)?;
+                let memory = pages.page_with(vma.offset_of(page), None, self.reserve)?;
                 tables.install_page(page, memory, flags, self.reserve).map(Some)
             }
         }

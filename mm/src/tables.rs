@@ -23,7 +23,7 @@ mod visit;
 
 use crate::frames::{Frame, FrameAllocator};
 use crate::pager::{FaultError, Installed};
-use crate::range::{MapSize, VirtRange};
+use crate::range::{MapSize, PAGE_SIZE, VirtRange};
 use crate::reserve::Reserve;
 use crate::walk::{ADDRESS_BITS, address_of, decode_leaf, leaf_level, table_index};
 pub use crate::walk::{Leaf, Walk, WalkStep};
@@ -245,6 +245,31 @@ impl PageTables {
     /// The present leaf at `address`.
     pub fn leaf(&self, address: VirtAddr) -> Option<Leaf> {
         self.walk(address).leaf
+    }
+
+    /// Copies from an owned page to `out`, from `address` on and no further than its page. False: there is none.
+    pub(crate) fn copy_from_page(&self, address: VirtAddr, out: &mut [u8]) -> bool {
+        let Some(page) = self.owned_bytes(address, out.len()) else { return false };
+        // SAFETY: `owned_bytes`; programs may write there meanwhile: what they race for is theirs.
+        unsafe { page.copy_to_nonoverlapping(out.as_mut_ptr(), out.len()) };
+        true
+    }
+
+    /// Copies `bytes` to an owned page, in the same way.
+    pub(crate) fn copy_to_page(&self, address: VirtAddr, bytes: &[u8]) -> bool {
+        let Some(page) = self.owned_bytes(address, bytes.len()) else { return false };
+        // SAFETY: as in `copy_from_page`.
+        unsafe { page.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
+        true
+    }
+
+    /// Where the window shows `address`, when the page of `len` bytes from there on is owned. It stays while the tables
+    /// are borrowed: only `&mut self` frees it. It is a frame of its own, apart from all objects of the kernel.
+    fn owned_bytes(&self, address: VirtAddr, len: usize) -> Option<*mut u8> {
+        let in_page = address.as_u64() % PAGE_SIZE;
+        let leaf = self.leaf(address).filter(|leaf| leaf.flags.contains(OWNED))?;
+        assert!(in_page + len as u64 <= PAGE_SIZE, "a copy ends in the page that it begins in");
+        Some(self.frames.physmap().pointer(leaf.phys.align_down(PAGE_SIZE) + in_page))
     }
 
     #[inline]

@@ -90,6 +90,22 @@ structures! {
         rest: [u64; 14] = ours,
     }
 
+    /// struct statfs.
+    Statfs = general::statfs {
+        f_type: u64,
+        f_bsize: u64,
+        f_blocks: u64,
+        f_bfree: u64,
+        f_bavail: u64,
+        f_files: u64,
+        f_ffree: u64,
+        f_fsid: u64,
+        f_namelen: u64,
+        f_frsize: u64,
+        f_flags: u64,
+        f_spare: [u64; 4],
+    }
+
     /// struct timespec.
     Timespec = general::__kernel_timespec {
         tv_sec: i64,

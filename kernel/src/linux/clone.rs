@@ -249,7 +249,7 @@ fn child_process(
         actions.reset();
     }
     let group = Group::new(Arc::clone(member), actions)?;
-    let settings = *parent.settings.lock();
+    let settings = parent.settings.lock().clone();
     let (parent_pid, exit_signal) = match wish.has(CLONE_PARENT) {
         true => (parent.parent(), parent.exit_signal.load(Ordering::Relaxed)),
         false => (parent.pid, wish.exit_signal as i32),

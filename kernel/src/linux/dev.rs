@@ -1,31 +1,124 @@
 //! The files of /dev, and the three streams of a program.
 
+use super::directory;
 use super::errno::{Answer, Errno};
 use super::io::{fill, write_pages};
 use super::memory::check_reserve;
-use super::node::{Node, Seek};
+use super::node::{Entry, Node, Seek, numbered};
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
 use crate::dax::{DevDax, OpenDax};
 use crate::machine::machine;
 use crate::random;
+use alloc::string::String;
 use alloc::sync::Arc;
-use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, POLLHUP, POLLOUT, POLLWRNORM, S_IFCHR, S_IFIFO};
-use mm::pager::{Pager, Prot};
+use alloc::vec::Vec;
+use linux_raw_sys::general::{
+    O_ACCMODE, O_RDONLY, POLLHUP, POLLOUT, POLLWRNORM, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK,
+};
+use mm::pager::{Pager, Prot, Sharing};
 use mm::vma::Backing;
+#[cfg(feature = "dax")]
+use {alloc::string::ToString, core::iter::successors, dax::DeviceName};
 
 /// The major number of /dev/daxX.Y: the first that Linux gives away dynamically
 /// (Documentation/admin-guide/devices.txt, 234-254). Later drivers get 253 and so on.
 pub const DAX_MAJOR: u32 = 254;
 
-/// What a name under /dev names.
-pub fn find(name: &str) -> Option<Arc<dyn Node>> {
-    Some(match name {
-        "null" => Arc::new(Device::Null),
-        "zero" => Arc::new(Device::Zero),
-        "random" | "urandom" => Arc::new(Device::Random),
-        name => Arc::new(machine().registry.by_name(name)?),
-    })
+/// The directory /dev.
+pub fn root() -> Arc<dyn Node> {
+    Arc::new(DevDirectory { shm: directory::top(0o1777) })
+}
+
+/// What /dev has beside dax devices and /dev/shm.
+const DEVICES: [(&str, Device); 7] = [
+    ("null", Device::Null),
+    ("zero", Device::Zero),
+    ("full", Device::Full),
+    ("random", Device::Random),
+    ("urandom", Device::Urandom),
+    ("tty", Device::Tty),
+    ("console", Device::Console),
+];
+const LINKS: [(&str, &str); 4] = [
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+/// The directory /dev.
+struct DevDirectory {
+    shm: Arc<dyn Node>,
+}
+
+impl Node for DevDirectory {
+    fn metadata(&self) -> Metadata {
+        Metadata::new(FileSystem::Dev, 1, S_IFDIR | 0o755)
+    }
+
+    fn lookup(&self, _: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
+        let node: Option<Arc<dyn Node>> = match name {
+            "shm" => Some(Arc::clone(&self.shm)),
+            _ if let Some((_, device)) = DEVICES.iter().find(|(known, _)| *known == name) => {
+                Some(Arc::new(*device))
+            }
+            _ if let Some((_, target)) = LINKS.iter().find(|(known, _)| *known == name) => {
+                Some(Arc::new(DevLink(target)))
+            }
+            name => machine().registry.by_name(name).map(|device| Arc::new(device) as Arc<dyn Node>),
+        };
+        node.ok_or(Errno::ENOENT)
+    }
+
+    fn entries(&self, _: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
+        let names = DEVICES.iter().map(|(name, _)| *name).chain(LINKS.iter().map(|(name, _)| *name));
+        let names: Vec<_> = names.chain(["shm"]).collect();
+        let behind = names.len() as u64;
+        let fixed = numbered(names, position);
+        Ok(if fixed.is_empty() { dax_entries(behind, position) } else { fixed })
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// The dax devices, in positions from `first` on: by region, then by number.
+#[cfg(feature = "dax")]
+fn dax_entries(first: u64, position: u64) -> Vec<Entry> {
+    /// How many are told at once.
+    const BATCH: usize = 256;
+    let key = position.saturating_sub(first).checked_sub(1);
+    let behind = key.map(|key| DeviceName { region: (key >> 32) as u32, id: key as u32 });
+    let registry = &machine().registry;
+    let devices =
+        successors(registry.next_device(behind), |device| registry.next_device(Some(device.name())));
+    let entry = |device: Arc<DevDax>| {
+        let DeviceName { region, id } = device.name();
+        Entry { position: first + (u64::from(region) << 32 | u64::from(id)), name: device.name().to_string() }
+    };
+    devices.take(BATCH).map(entry).collect()
+}
+
+/// There are none.
+#[cfg(not(feature = "dax"))]
+fn dax_entries(_: u64, _: u64) -> Vec<Entry> {
+    Vec::new()
+}
+
+/// A link in /dev.
+struct DevLink(&'static str);
+
+impl Node for DevLink {
+    fn metadata(&self) -> Metadata {
+        let metadata = Metadata::new(FileSystem::Dev, 2, S_IFLNK | 0o777);
+        Metadata { size_bytes: self.0.len() as u64, ..metadata }
+    }
+
+    fn link(&self) -> Option<String> {
+        Some(self.0.into())
+    }
 }
 
 /// A device that needs no driver, by its minor number (Documentation/admin-guide/devices.txt).
@@ -35,37 +128,55 @@ pub enum Device {
     Null = 3,
     /// Reads zeros, takes everything; mapped, it is anonymous memory.
     Zero = 5,
+    /// Reads zeros, takes nothing: ENOSPC.
+    Full = 7,
     /// Reads random bytes, takes everything.
-    Random = 9,
+    Random = 8,
+    /// The same.
+    Urandom = 9,
+    /// The terminal of a session: there is none (ENXIO).
+    Tty = 0x100,
+    /// What is written arrives on the host's stdout.
+    Console = 0x101,
 }
 
 impl Node for Device {
     fn metadata(&self) -> Metadata {
-        let minor = *self as u32;
-        let metadata = Metadata::new(FileSystem::Dev, u64::from(minor) + 1, S_IFCHR | 0o666);
-        Metadata { device: (1, minor), ..metadata }
+        let number = *self as u32;
+        let permissions = if *self == Device::Console { 0o600 } else { 0o666 };
+        let metadata = Metadata::new(FileSystem::Dev, u64::from(number) + 3, S_IFCHR | permissions);
+        // 1 is the major number of the devices of memory, 5 of terminals.
+        Metadata { device: (if number < 0x100 { 1 } else { 5 }, number & 0xff), ..metadata }
+    }
+
+    fn open(&self, _: u32) -> Result<Option<Arc<dyn Node>>, Errno> {
+        if *self == Device::Tty { Err(Errno::ENXIO) } else { Ok(None) }
     }
 
     fn read(&self, _: &mut Thread, _: u64, buffer: u64, count: u64) -> Answer {
         match self {
-            Device::Null => Ok(0),
-            Device::Zero => fill(buffer, count, |_| {}),
-            Device::Random => fill(buffer, count, random::fill),
+            Device::Null | Device::Tty | Device::Console => Ok(0),
+            Device::Zero | Device::Full => fill(buffer, count, |_| {}),
+            Device::Random | Device::Urandom => fill(buffer, count, random::fill),
         }
     }
 
-    fn write(&self, _: u64, count: u64) -> Answer {
-        Ok(count)
+    fn write(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
+        match self {
+            Device::Full => Err(Errno::ENOSPC),
+            Device::Console => Stream::Stdout.write(thread, position, buffer, count),
+            _ => Ok(count),
+        }
     }
 
     fn seek(&self) -> Seek {
         Seek::Start
     }
 
-    fn map(&self) -> Result<(Backing, Prot), Errno> {
+    fn map(&self, _: Sharing) -> Result<(Backing, Prot), Errno> {
         match self {
             Device::Zero => Ok((Backing::Anonymous, Prot::all())),
-            Device::Null | Device::Random => Err(Errno::ENODEV),
+            _ => Err(Errno::ENODEV),
         }
     }
 }
@@ -113,7 +224,7 @@ impl Node for Arc<OpenDax> {
         Ok(OpenDax::flush(self, 0, self.device().size_bytes())?)
     }
 
-    fn map(&self) -> Result<(Backing, Prot), Errno> {
+    fn map(&self, _: Sharing) -> Result<(Backing, Prot), Errno> {
         check_reserve()?;
         Ok((Backing::Device(self.clone()), self.max_prot()))
     }
@@ -139,11 +250,14 @@ impl Node for Stream {
         Ok(0)
     }
 
-    fn write(&self, buffer: u64, count: u64) -> Answer {
-        write_pages(buffer, count, |piece| match self {
-            Stream::Stdout => platform::channel::stdout(piece),
-            Stream::Stderr => platform::channel::stderr(piece),
-            Stream::Stdin => {}
+    fn write(&self, _: &mut Thread, _: u64, buffer: u64, count: u64) -> Answer {
+        write_pages(buffer, count, |piece| {
+            match self {
+                Stream::Stdout => platform::channel::stdout(piece),
+                Stream::Stderr => platform::channel::stderr(piece),
+                Stream::Stdin => {}
+            }
+            Ok(())
         })
     }
 

@@ -44,8 +44,7 @@ impl From<LoadError> for Errno {
 #[inline(never)]
 pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
     check_reserve()?;
-    let path = tree::read_path(thread, AT_FDCWD, path)?;
-    let file = find_program(thread, &path)?;
+    let file = find_program(thread, path)?;
     let mut room = ArgumentRoom { bytes: MAX_ARGUMENT_BYTES };
     let mut argv = room.read_strings(argv)?;
     if argv.is_empty() {
@@ -67,9 +66,9 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
     Ok(0)
 }
 
-fn find_program(thread: &Thread, path: &str) -> Result<&'static File, Errno> {
-    let program = tree::find(thread, path, Links::Follow)?.program();
-    program.filter(|file| file.mode & 0o111 != 0).ok_or(Errno::EACCES)
+fn find_program(thread: &Thread, path: u64) -> Result<&'static File, Errno> {
+    let node = &tree::find(thread, AT_FDCWD, path, Links::Follow)?.node;
+    node.program().filter(|_| node.metadata().mode & 0o111 != 0).ok_or(Errno::EACCES)
 }
 
 /// What the strings and pointers may still take.

@@ -5,6 +5,7 @@ use super::errno::{Answer, Errno};
 use super::memory::vec_for;
 use super::node::Node;
 use super::thread::Thread;
+use super::tree::Place;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,14 +22,21 @@ pub const MAX_DESCRIPTORS: usize = 1024;
 pub struct OpenFile {
     /// What is open.
     pub node: Arc<dyn Node>,
+    /// What was found at its path, if it has one.
+    pub place: Option<Arc<Place>>,
     flags: AtomicU32,
     position: AtomicU64,
 }
 
 impl OpenFile {
-    /// A file opened with open(2)'s `flags`.
+    /// A file without a path, with open(2)'s `flags`.
     pub fn new(node: Arc<dyn Node>, flags: u32) -> OpenFile {
-        OpenFile { node, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
+        OpenFile { node, place: None, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
+    }
+
+    /// The same for what was found at `place`: `node` is that, or what it became when it was opened.
+    pub fn at(place: Arc<Place>, node: Arc<dyn Node>, flags: u32) -> OpenFile {
+        OpenFile { place: Some(place), ..OpenFile::new(node, flags) }
     }
 
     /// Opened for reading?
@@ -39,6 +47,11 @@ impl OpenFile {
     /// Opened for writing?
     pub fn is_writable(&self) -> bool {
         matches!(self.access_mode(), O_WRONLY | O_RDWR)
+    }
+
+    /// Does every write go behind the last byte (O_APPEND)?
+    pub fn appends(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & O_APPEND != 0
     }
 
     /// The fourth mode, 3, is open for neither.
@@ -220,8 +233,8 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
         F_GETFL => Ok(u64::from(file.flags.load(Ordering::Relaxed) | O_LARGEFILE)),
         F_SETFL => {
             // fs/fcntl.c, SETFL_MASK. None of them changes what our files do.
-            let changeable = O_APPEND | O_NONBLOCK | O_NOATIME;
-            if argument as u32 & O_DIRECT != 0 {
+            let changeable = O_APPEND | O_DIRECT | O_NONBLOCK | O_NOATIME;
+            if argument as u32 & O_DIRECT != 0 && file.node.inode().is_none() {
                 return Err(Errno::EINVAL);
             }
             let flags = &file.flags;
@@ -246,7 +259,7 @@ pub fn ioctl(thread: &mut Thread, fd: i32, command: u32) -> Answer {
     Ok(0)
 }
 
-/// umask(2): the mask before. Nothing is ever created.
+/// umask(2): the mask before.
 pub fn umask(thread: &mut Thread, mask: u32) -> Answer {
     let before = core::mem::replace(&mut thread.process.settings.lock().umask, mask & 0o777);
     Ok(u64::from(before))

@@ -8,7 +8,7 @@ use super::abi::Iovec;
 use super::errno::{Answer, Errno};
 use super::files::OpenFile;
 use super::memory::vec_for;
-use super::node::Seek;
+use super::node::{END, Seek};
 use super::thread::Thread;
 use crate::user_memory;
 use alloc::sync::Arc;
@@ -29,7 +29,7 @@ pub fn read(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
 /// write(2).
 pub fn write(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
     let file = transferable(thread, fd, OpenFile::is_writable)?;
-    file.node.write(buffer, check_buffer(buffer, count)?)
+    write_next(thread, &file, buffer, check_buffer(buffer, count)?)
 }
 
 /// pread64(2).
@@ -41,9 +41,10 @@ pub fn pread(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i6
 
 /// pwrite64(2).
 pub fn pwrite(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
-    check_position(thread, fd, position)?;
+    let position = check_position(thread, fd, position)?;
     let file = transferable(thread, fd, OpenFile::is_writable)?;
-    file.node.write(buffer, check_buffer(buffer, count)?)
+    let position = if file.appends() { END } else { position };
+    file.node.write(thread, position, buffer, check_buffer(buffer, count)?)
 }
 
 /// readv(2).
@@ -55,7 +56,7 @@ pub fn readv(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
 /// writev(2).
 pub fn writev(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
     let file = transferable(thread, fd, OpenFile::is_writable)?;
-    each_part(&read_vector(vector, count)?, |part| file.node.write(part.iov_base, part.iov_len))
+    each_part(&read_vector(vector, count)?, |part| write_next(thread, &file, part.iov_base, part.iov_len))
 }
 
 /// lseek(2).
@@ -86,14 +87,18 @@ pub fn fsync(thread: &mut Thread, fd: i32) -> Answer {
     Ok(0)
 }
 
-/// ftruncate(2): nothing here has a length that can change.
-pub fn ftruncate(thread: &mut Thread, fd: i32) -> Answer {
-    thread.file(fd)?;
-    Err(Errno::EINVAL)
+/// ftruncate(2).
+pub fn ftruncate(thread: &mut Thread, fd: i32, len_bytes: i64) -> Answer {
+    let len_bytes = u64::try_from(len_bytes).map_err(|_| Errno::EINVAL)?;
+    let file = thread.file(fd)?;
+    if !file.is_writable() {
+        return Err(Errno::EINVAL);
+    }
+    file.node.truncate(len_bytes).map(|()| 0)
 }
 
-/// fallocate(2): the same.
-pub fn fallocate(thread: &mut Thread, fd: i32, offset: i64, len_bytes: i64) -> Answer {
+/// fallocate(2).
+pub fn fallocate(thread: &mut Thread, fd: i32, mode: u32, offset: i64, len_bytes: i64) -> Answer {
     let file = thread.file(fd)?;
     if offset < 0 || len_bytes <= 0 {
         return Err(Errno::EINVAL);
@@ -101,7 +106,8 @@ pub fn fallocate(thread: &mut Thread, fd: i32, offset: i64, len_bytes: i64) -> A
     if !file.is_writable() {
         return Err(Errno::EBADF);
     }
-    Err(if file.node.seek() == Seek::Pipe { Errno::ESPIPE } else { Errno::ENODEV })
+    let end = offset.checked_add(len_bytes).ok_or(Errno::EFBIG)?;
+    file.node.allocate(mode, offset as u64, end as u64).map(|()| 0)
 }
 
 /// The file behind a descriptor that is open for what is asked.
@@ -174,6 +180,17 @@ fn read_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> A
     Ok(done)
 }
 
+/// Writes at the file's position, or its end, and moves it.
+fn write_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
+    let position = if file.appends() { END } else { file.position() };
+    let done = file.node.write(thread, position, buffer, count)?;
+    file.set_position(match position {
+        END => file.node.metadata().size_bytes,
+        _ => position.saturating_add(done),
+    });
+    Ok(done)
+}
+
 /// Writes what a call tells the program; answers 0.
 pub fn tell<T: IntoBytes + Immutable>(address: u64, value: &T) -> Answer {
     user_memory::write_value(address, value)?;
@@ -187,18 +204,14 @@ pub fn tell_if_asked<T: IntoBytes + Immutable>(address: u64, value: &T) -> Answe
 
 /// Calls `step` with the start and length of each piece of `[buffer, buffer + count)` that lies in one page.
 /// Bytes up to the first bad piece, or EFAULT when that is the first.
-fn each_page(
-    buffer: u64,
-    count: u64,
-    mut step: impl FnMut(u64, usize) -> Result<(), user_memory::BadAddress>,
-) -> Answer {
+fn each_page(buffer: u64, count: u64, mut step: impl FnMut(u64, usize) -> Result<(), Errno>) -> Answer {
     let mut done = 0;
     while done < count {
         let address = buffer + done;
         let len = (PAGE_SIZE - address % PAGE_SIZE).min(count - done);
         match step(address, len as usize) {
             Ok(()) => done += len,
-            Err(bad) if done == 0 => return Err(bad.into()),
+            Err(errno) if done == 0 => return Err(errno),
             Err(_) => break,
         }
     }
@@ -215,29 +228,28 @@ pub fn copy_out(buffer: u64, bytes: &[u8]) -> Answer {
     each_page(buffer, bytes.len() as u64, |address, len| {
         let (piece, behind) = rest.split_at(len.min(rest.len()));
         rest = behind;
-        user_memory::write(address, piece)
+        Ok(user_memory::write(address, piece)?)
     })
 }
 
 /// Fills the program's buffer from `make`, which is given zeros.
 #[inline(never)]
-pub fn fill(buffer: u64, count: u64, make: impl Fn(&mut [u8])) -> Answer {
+pub fn fill(buffer: u64, count: u64, mut make: impl FnMut(&mut [u8])) -> Answer {
     let mut page = [0; PAGE_SIZE as usize];
     each_page(buffer, count, |address, len| {
         let (piece, _) = page.split_at_mut(len.min(PAGE_SIZE as usize));
         make(piece);
-        user_memory::write(address, piece)
+        Ok(user_memory::write(address, piece)?)
     })
 }
 
 /// Copies the program's buffer to the kernel and gives it to `take`, piece by piece.
 #[inline(never)]
-pub fn write_pages(buffer: u64, count: u64, take: impl Fn(&[u8])) -> Answer {
+pub fn write_pages(buffer: u64, count: u64, mut take: impl FnMut(&[u8]) -> Result<(), Errno>) -> Answer {
     let mut page = [0; PAGE_SIZE as usize];
     each_page(buffer, count, |address, len| {
         let (piece, _) = page.split_at_mut(len.min(PAGE_SIZE as usize));
         user_memory::read(address, piece)?;
-        take(piece);
-        Ok(())
+        take(piece)
     })
 }

@@ -3,6 +3,7 @@
 //! Orders are those of Linux 6.1 mm/mmap.c (`do_mmap`), mm/mprotect.c and mm/msync.c, so that a call with
 //! two faults answers the same errno. Where a device is refused, the log says why (Linux says EINVAL).
 
+use super::dev::DAX_MAJOR;
 use super::errno::{Answer, Errno};
 use super::files::OpenFile;
 use super::thread::Thread;
@@ -179,16 +180,11 @@ fn anonymous_target(flags: u32) -> Result<Target, Errno> {
 }
 
 fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> {
-    let mapped = file.node.map();
-    if mapped.as_ref().err() == Some(&Errno::ENOMEM) {
-        // Nobody may conclude from it that the file cannot do what was asked for.
-        return Err(Errno::ENOMEM);
-    }
     let sharing = match flags & MAP_TYPE {
         MAP_SHARED => Sharing::Shared,
         MAP_SHARED_VALIDATE => {
             // Only dax devices know MAP_SYNC (drivers/dax/device.c, mmap_supported_flags).
-            let is_device = matches!(mapped, Ok((Backing::Device(_), _)));
+            let is_device = file.node.metadata().device.0 == DAX_MAJOR;
             let known = LEGACY_FLAGS | if is_device { MAP_SYNC } else { 0 };
             if flags & !known & !MAP_TYPE != 0 {
                 return Err(Errno::EOPNOTSUPP);
@@ -208,7 +204,7 @@ fn file_target(file: &OpenFile, prot: u32, flags: u32) -> Result<Target, Errno> 
     if !file.is_readable() {
         return Err(Errno::EACCES);
     }
-    let (backing, max_prot) = mapped?;
+    let (backing, max_prot) = file.node.map(sharing)?;
     if flags & MAP_GROWSDOWN != 0 {
         return Err(Errno::EINVAL);
     }
@@ -263,7 +259,9 @@ fn populate(thread: &mut Thread, start: u64, len_bytes: u64, prot: Prot) {
 
 fn refused_offset(thread: &mut Thread, fd: i32, flags: u32, offset_bytes: u64) -> Errno {
     let file = thread.file(fd).ok().filter(|_| flags & MAP_ANONYMOUS == 0);
-    let backing = file.and_then(|file| file.node.map().ok()).map_or(Backing::Anonymous, |mapped| mapped.0);
+    let backing = file
+        .and_then(|file| file.node.map(Sharing::Shared).ok())
+        .map_or(Backing::Anonymous, |mapped| mapped.0);
     let refusal = Refusal::Misaligned { what: "offset", value: offset_bytes, align: backing.granule() };
     log_refusal(thread, &backing, refusal);
     Errno::from(refusal)

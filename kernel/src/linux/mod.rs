@@ -8,7 +8,9 @@
 //! | `start`, `load`, `clone`, `exec`, `exit`, `children` | from the first process to the last one waited for |
 //! | `node` | what a file is: the operations of whatever a path names and a descriptor holds |
 //! | `tree`, `open`, `stat`, `files`, `io` | paths, opening, metadata, descriptors, reading and writing |
-//! | `initrd`, `dev`, `proc`, `sys` | what is in /, /dev, /proc and /sys |
+//! | `entries`, `names`, `attributes` | what is in a directory, what comes and goes there, what a file has beside its bytes |
+//! | `directory`, `ram`, `inode` | the tree in RAM |
+//! | `dev`, `proc`, `sys` | what is in /dev, /proc and /sys |
 //! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
 //! | `memory`, `advice`, `brk` | mmap and its kin |
 //! | `signal` | actions, delivery, frames, return |
@@ -28,11 +30,14 @@
 mod abi;
 mod advice;
 mod arguments;
+mod attributes;
 mod brk;
 mod call;
 mod children;
 mod clone;
 mod dev;
+mod directory;
+mod entries;
 pub(crate) mod errno;
 mod exec;
 mod exit;
@@ -40,14 +45,16 @@ mod files;
 mod futex;
 pub mod image;
 mod info;
-mod initrd;
+mod inode;
 mod io;
 mod load;
 mod memory;
+mod names;
 mod node;
 mod open;
 mod proc;
 mod process;
+mod ram;
 mod sched;
 mod signal;
 mod stack;

@@ -3,15 +3,22 @@
 //! What a node does not say is what Linux answers for a file that cannot do it. Descriptors, access modes and
 //! positions are `files`'; checks that are the same for all files are `io`'s, `open`'s and `memory`'s.
 
+use super::directory::RamDirectory;
 use super::errno::{Answer, Errno};
+use super::inode::Inode;
 use super::stat::Metadata;
 use super::thread::Thread;
+use super::tree::Place;
 use crate::initrd::File;
 use alloc::string::String;
 use alloc::sync::Arc;
-use linux_raw_sys::general::{POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM};
-use mm::pager::Prot;
+use alloc::vec::Vec;
+use linux_raw_sys::general::{POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S_IFDIR, S_IFMT};
+use mm::pager::{Prot, Sharing};
 use mm::vma::Backing;
+
+/// Where a write goes that goes behind the last byte (O_APPEND).
+pub const END: u64 = u64::MAX;
 
 /// Where lseek(2) can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +35,21 @@ pub enum Seek {
     Data,
 }
 
+/// A name in a directory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Its place among the others: it stays while they come and go.
+    pub position: u64,
+    /// The name.
+    pub name: String,
+}
+
+/// The entries of a directory whose names are known in advance, from `position` on.
+pub fn numbered(names: impl IntoIterator<Item = impl Into<String>>, position: u64) -> Vec<Entry> {
+    let entries = (0..).zip(names).map(|(position, name)| Entry { position, name: name.into() });
+    entries.skip_while(|entry| entry.position < position).collect()
+}
+
 /// A file, a directory, a device, a link.
 pub trait Node: Send + Sync {
     /// What stat(2) tells.
@@ -39,13 +61,42 @@ pub trait Node: Send + Sync {
         Ok(None)
     }
 
-    /// The absolute path of a directory, without a slash at its end.
-    fn directory(&self) -> Option<&str> {
+    /// What it has as a node of the tree in RAM.
+    fn inode(&self) -> Option<&Inode> {
         None
     }
 
-    /// The absolute path that a link leads to.
+    /// The directory that it is, if names can come and go in it.
+    fn directory(&self) -> Option<&RamDirectory> {
+        None
+    }
+
+    /// Is it a directory?
+    fn is_directory(&self) -> bool {
+        self.metadata().mode & S_IFMT == S_IFDIR
+    }
+
+    /// What a directory has under `name`, which is not empty, `.` or `..`. Fails with ENOENT, or ENOTDIR.
+    fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
+        let _ = (thread, name);
+        Err(Errno::ENOTDIR)
+    }
+
+    /// The names in a directory from `position` on, by ascending position: all, or as many as it likes to tell at
+    /// once. Nothing is behind the last one when the answer is empty.
+    fn entries(&self, thread: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
+        let _ = (thread, position);
+        Err(Errno::ENOTDIR)
+    }
+
+    /// The text of a symbolic link: absolute, or seen from the directory that it is in.
     fn link(&self) -> Option<String> {
+        None
+    }
+
+    /// Where a link leads whose text need not name it: /proc/self/fd/N of a file that has no path any more.
+    fn jump(&self, thread: &Thread) -> Option<Arc<Place>> {
+        let _ = thread;
         None
     }
 
@@ -62,12 +113,12 @@ pub trait Node: Send + Sync {
     /// Copies bytes from `position` on to the program; bytes copied, 0 at the end.
     fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
         let _ = (thread, position, buffer, count);
-        Err(Errno::EINVAL)
+        Err(if self.is_directory() { Errno::EISDIR } else { Errno::EINVAL })
     }
 
-    /// Takes bytes from the program; bytes taken.
-    fn write(&self, buffer: u64, count: u64) -> Answer {
-        let _ = (buffer, count);
+    /// Takes bytes from the program, to `position` (or [`END`]) on where that means something; bytes taken.
+    fn write(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
+        let _ = (thread, position, buffer, count);
         Err(Errno::EINVAL)
     }
 
@@ -82,13 +133,26 @@ pub trait Node: Send + Sync {
         Seek::Endless
     }
 
+    /// Makes it `len_bytes` long.
+    fn truncate(&self, len_bytes: u64) -> Result<(), Errno> {
+        let _ = len_bytes;
+        Err(Errno::EINVAL)
+    }
+
+    /// fallocate(2)'s `mode`; 0: makes room for the bytes from `start` to `end`, and is at least that long then.
+    fn allocate(&self, mode: u32, start: u64, end: u64) -> Result<(), Errno> {
+        let _ = (mode, start, end);
+        Err(if self.seek() == Seek::Pipe { Errno::ESPIPE } else { Errno::ENODEV })
+    }
+
     /// Makes durable what was written (fsync).
     fn flush(&self) -> Result<(), Errno> {
         Err(Errno::EINVAL)
     }
 
     /// What a mapping of it shows, and the most that it may allow.
-    fn map(&self) -> Result<(Backing, Prot), Errno> {
+    fn map(&self, sharing: Sharing) -> Result<(Backing, Prot), Errno> {
+        let _ = sharing;
         Err(Errno::ENODEV)
     }
 

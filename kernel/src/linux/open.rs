@@ -3,66 +3,125 @@
 use super::errno::{Answer, Errno};
 use super::files::OpenFile;
 use super::memory::check_reserve;
+use super::names;
+use super::node::Node;
+use super::ram::RamFile;
 use super::thread::Thread;
-use super::tree::{self, Links};
+use super::tree::{self, End, Links, Place};
 use crate::user_memory;
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 use linux_raw_sys::general::*;
 
 /// open(2), openat(2): `directory` is AT_FDCWD or a descriptor, `path` an address.
-pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32) -> Answer {
+pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: u32) -> Answer {
     check_reserve()?;
     // O_PATH beats everything else (fs/open.c, build_open_flags).
     let flags = match flags & O_PATH {
         0 => flags,
         _ => flags & (O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
     };
-    let path = tree::read_path(thread, directory, path)?;
-    let links = if flags & O_NOFOLLOW == 0 { Links::Follow } else { Links::Keep };
-    let node = tree::find(thread, &path, links).map_err(|errno| match errno {
-        // The tree is read only: nothing can be created.
-        Errno::ENOENT if flags & O_CREAT != 0 => Errno::EROFS,
-        errno => errno,
-    })?;
-    if flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL {
-        return Err(Errno::EEXIST);
-    }
-    if flags & O_DIRECTORY != 0 && node.directory().is_none() {
+    let status = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW);
+    let is_new = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
+    let links = if is_new || flags & O_NOFOLLOW != 0 { Links::Keep } else { Links::Follow };
+    let place = match flags & O_CREAT {
+        0 => tree::find(thread, directory, path, links)?,
+        _ => find_or_create(thread, directory, &tree::read_path(path)?, links, flags, mode)?,
+    };
+    let mut node = Arc::clone(&place.node);
+    if flags & O_DIRECTORY != 0 && !node.is_directory() {
         return Err(Errno::ENOTDIR);
     }
-    if node.link().is_some() {
+    if flags & O_PATH == 0 && node.metadata().mode & S_IFMT == S_IFLNK {
         return Err(Errno::ELOOP);
     }
-    let node = node.open(flags)?.unwrap_or(node);
-    // No file of ours does direct I/O (error matrix: EINVAL for a dax device).
-    if flags & O_DIRECT != 0 {
+    if flags & O_TMPFILE == O_TMPFILE {
+        // A file that never has a name.
+        node.directory().ok_or(Errno::EOPNOTSUPP)?;
+        let file: Arc<dyn Node> = Arc::new(new_file(thread, mode, &place, "#"));
+        return thread.files.lock().add(Arc::new(OpenFile::new(file, status)), flags);
+    }
+    if node.is_directory() && (flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0) {
+        return Err(Errno::EISDIR);
+    }
+    // Direct I/O is what reading and writing a file in RAM is (error matrix: EINVAL for a dax device).
+    if flags & O_DIRECT != 0 && node.inode().is_none() {
         return Err(Errno::EINVAL);
     }
-    let status = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW);
-    let file = Arc::new(OpenFile::new(node, status));
+    if flags & O_PATH == 0 {
+        node = node.open(flags)?.unwrap_or(node);
+    }
+    let file = Arc::new(OpenFile::at(place, node, status));
     // A clone, as in dup.
     thread.files.lock().add(file.clone(), flags)
 }
 
-/// access(2), faccessat(2): user 0 may read everything, write devices, execute what has an x bit.
-pub fn faccessat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> Answer {
-    if mode & !(R_OK | W_OK | X_OK) != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let path = tree::read_path(thread, directory, path)?;
-    let metadata = tree::find(thread, &path, Links::Follow)?.metadata();
-    match mode {
-        _ if mode & X_OK != 0 && metadata.mode & 0o111 == 0 => Err(Errno::EACCES),
-        _ if mode & W_OK != 0 && metadata.is_read_only() => Err(Errno::EROFS),
-        _ => Ok(0),
+/// What O_CREAT opens: a file that is there, unless O_EXCL forbids it, or a new one.
+fn find_or_create(
+    thread: &Thread,
+    directory: i32,
+    path: &str,
+    links: Links,
+    flags: u32,
+    mode: u32,
+) -> Result<Arc<Place>, Errno> {
+    loop {
+        let (parent, name) = match tree::walk(thread, directory, path, links)? {
+            End::Found(_) if flags & O_EXCL != 0 => return Err(Errno::EEXIST),
+            End::Found(place) => return Ok(place),
+            End::Missing { is_directory: true, .. } => return Err(Errno::EISDIR),
+            End::Missing { parent, name, .. } => (parent, name),
+        };
+        // Where nothing can be created, there is no such file.
+        parent.node.directory().ok_or(Errno::EACCES)?;
+        let file: Arc<dyn Node> = Arc::new(new_file(thread, mode, &parent, &name));
+        let place = parent.child(&name, Arc::clone(&file))?;
+        match names::give_name(&parent, &name, file, None) {
+            Ok(()) => return Ok(place),
+            // Somebody was faster.
+            Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
     }
 }
 
-/// readlink(2), readlinkat(2): the only link is /proc/self/exe.
+/// An empty file, as open(2)'s `mode` and the umask have it.
+fn new_file(thread: &Thread, mode: u32, parent: &Place, name: &str) -> Arc<RamFile> {
+    let path = format!("{}/{name}", parent.path());
+    RamFile::new(mode & 0o7777 & !thread.umask(), String::from(path.trim_start_matches('/')).into())
+}
+
+/// memfd_create(2): no huge pages, no seals.
+pub fn memfd_create(thread: &mut Thread, name: u64, flags: u32) -> Answer {
+    /// Linux's limit of the name: NAME_MAX less `memfd:` (mm/memfd.c).
+    const MAX_NAME: usize = 249;
+    if flags & !(MFD_CLOEXEC | MFD_ALLOW_SEALING) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    check_reserve()?;
+    let name = user_memory::read_string(name, MAX_NAME)?.ok_or(Errno::EINVAL)?;
+    let path = format!("memfd:{} (deleted)", String::from_utf8_lossy(&name));
+    let file: Arc<dyn Node> = Arc::new(RamFile::new(0o777, path.into()));
+    let close = if flags & MFD_CLOEXEC != 0 { O_CLOEXEC } else { 0 };
+    thread.files.lock().add(Arc::new(OpenFile::new(file, O_RDWR)), close)
+}
+
+/// access(2), faccessat(2), faccessat2(2): user 0 may read and write everything, execute what has an x bit.
+pub fn faccessat(thread: &mut Thread, directory: i32, path: u64, mode: u32, flags: u32) -> Answer {
+    let known = AT_EACCESS | AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH;
+    if mode & !(R_OK | W_OK | X_OK) != 0 || flags & !known != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let metadata = tree::find_at(thread, directory, path, flags)?.metadata();
+    if mode & X_OK != 0 && metadata.mode & 0o111 == 0 { Err(Errno::EACCES) } else { Ok(0) }
+}
+
+/// readlink(2), readlinkat(2).
 pub fn readlinkat(thread: &mut Thread, directory: i32, path: u64, buffer: u64, len_bytes: i32) -> Answer {
     let len_bytes = usize::try_from(len_bytes).ok().filter(|&len| len > 0).ok_or(Errno::EINVAL)?;
-    let path = tree::read_path(thread, directory, path)?;
-    let target = tree::find(thread, &path, Links::Keep)?.link().ok_or(Errno::EINVAL)?;
+    let target = tree::find(thread, directory, path, Links::Keep)?.node.link().ok_or(Errno::EINVAL)?;
     let bytes = target.as_bytes();
     let bytes = bytes.get(..len_bytes).unwrap_or(bytes);
     user_memory::write(buffer, bytes)?;
@@ -70,21 +129,43 @@ pub fn readlinkat(thread: &mut Thread, directory: i32, path: u64, buffer: u64, l
 }
 
 /// getcwd(2).
-pub fn getcwd(buffer: u64, len_bytes: u64) -> Answer {
-    let path = b"/\0";
+pub fn getcwd(thread: &Thread, buffer: u64, len_bytes: u64) -> Answer {
+    let path = thread.directory()?.path().to_owned() + "\0";
     if len_bytes < path.len() as u64 {
         return Err(Errno::ERANGE);
     }
-    user_memory::write(buffer, path)?;
+    user_memory::write(buffer, path.as_bytes())?;
     Ok(path.len() as u64)
 }
 
-/// chdir(2): to where the program is already, or not at all.
+/// chdir(2).
 pub fn chdir(thread: &mut Thread, path: u64) -> Answer {
-    let path = tree::read_path(thread, AT_FDCWD, path)?;
-    match tree::find(thread, &path, Links::Follow)?.directory() {
-        Some("") => Ok(0),
-        Some(_) => Err(Errno::EACCES),
-        None => Err(Errno::ENOTDIR),
+    enter(thread, tree::find(thread, AT_FDCWD, path, Links::Follow)?)
+}
+
+/// fchdir(2).
+pub fn fchdir(thread: &mut Thread, fd: i32) -> Answer {
+    enter(thread, thread.file_any(fd)?.place.clone().ok_or(Errno::ENOTDIR)?)
+}
+
+fn enter(thread: &Thread, place: Arc<Place>) -> Answer {
+    if !place.node.is_directory() {
+        return Err(Errno::ENOTDIR);
+    }
+    // What was left is dropped with the lock released.
+    let _left = core::mem::replace(&mut thread.process.settings.lock().directory, Some(place));
+    Ok(0)
+}
+
+impl Thread {
+    /// The current directory.
+    pub(super) fn directory(&self) -> Result<Arc<Place>, Errno> {
+        let directory = self.process.settings.lock().directory.clone();
+        directory.map_or_else(tree::root, Ok)
+    }
+
+    /// The permissions that it denies to what it creates.
+    pub(super) fn umask(&self) -> u32 {
+        self.process.settings.lock().umask
     }
 }

@@ -14,7 +14,7 @@ use super::memory::vec_for;
 use super::node::Node;
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
-use super::tree::{self, Directory, Links};
+use super::tree::{self, End, Links};
 use crate::initrd::File;
 use crate::machine::machine;
 use alloc::format;
@@ -22,7 +22,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, S_IFLNK, S_IFREG};
+use linux_raw_sys::general::{AT_FDCWD, O_ACCMODE, O_RDONLY, S_IFLNK, S_IFREG};
 use mm::pager::{Prot, Sharing};
 use mm::range::PAGE_SIZE;
 use mm::tables::{OWNED, Walk};
@@ -75,6 +75,11 @@ static MACHINE: [ProcFile; 2] = [
 #[cfg(not(feature = "dax"))]
 static MACHINE: [ProcFile; 0] = [];
 
+/// The directory /proc.
+pub fn root() -> Arc<dyn Node> {
+    tree::directory("/proc")
+}
+
 /// What an absolute path under /proc names. Other processes than the caller's have nothing there.
 pub fn find(thread: &Thread, path: &str) -> Option<Arc<dyn Node>> {
     let path_in_proc = path.strip_prefix("/proc/")?;
@@ -84,7 +89,7 @@ pub fn find(thread: &Thread, path: &str) -> Option<Arc<dyn Node>> {
         return None;
     }
     match name {
-        "" => Some(Directory::at(path)),
+        "" => Some(tree::directory(path)),
         "exe" if !is_machine => Some(Arc::new(Executable(thread.program.executable))),
         name => {
             let mut files = if is_machine { MACHINE.iter() } else { PROCESS.iter() };
@@ -185,8 +190,10 @@ fn write_maps(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
     for vma in &vmas {
         let is_heap = heap.is_some_and(|heap| heap.intersection(vma.range).is_some());
         let (path, is_file) = path_of(vma, if is_heap { "[heap]" } else { vma.name });
-        let node = if is_file { tree::find(thread, &path, Links::Keep).ok() } else { None };
-        let identity = node.map_or((0, 0, 0), |node| node.metadata().identity());
+        let identity = match tree::walk(thread, AT_FDCWD, &path, Links::Keep) {
+            Ok(End::Found(place)) if is_file => place.node.metadata().identity(),
+            _ => (0, 0, 0),
+        };
         out.write_str(&maps_line(vma, &path, identity))?;
     }
     Ok(())

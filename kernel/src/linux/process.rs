@@ -12,6 +12,7 @@ use super::abi::Rlimit;
 use super::brk::ProgramBreak;
 use super::errno::Errno;
 use super::signal::{Group, Member, Sent, Signal};
+use super::tree::Place;
 use crate::initrd::File;
 use crate::task::Task;
 use crate::task::park::{self, Interruptible, Key, Park, Wake};
@@ -70,12 +71,14 @@ pub struct Program {
 }
 
 /// What a process keeps for its program to read back.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Settings {
     /// RLIMIT_*.
     pub limits: [Rlimit; RLIM_NLIMITS as usize],
     /// umask(2).
     pub umask: u32,
+    /// Its current directory, if it has left the root.
+    pub directory: Option<Arc<Place>>,
     /// The file that it runs: for the log.
     pub executable: &'static File,
 }

@@ -5,6 +5,7 @@ use super::load::{self, LoadError, Loaded};
 use super::process::{self, ExitStatus, INIT, Process, Settings};
 use super::signal::{Actions, Group, Member, Sent, Signal, Signals};
 use super::thread::{Newborn, Thread, conceive, default_name};
+use super::tree;
 use crate::task::park::Interruptible;
 use crate::task::{self, Task};
 use alloc::sync::Arc;
@@ -25,6 +26,7 @@ pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus,
         task::preempt_point();
         task::yield_now();
     }
+    tree::fell();
     Ok(first?.status().expect("the wait above is over when there is one"))
 }
 
@@ -35,7 +37,8 @@ fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>,
     let task = conceive(&cradle).ok_or(LoadError::NoMemory)?;
     let member = Member::new(Arc::clone(&task), 0);
     let group = Group::new(Arc::clone(&member), Actions::new()).map_err(|_| LoadError::NoMemory)?;
-    let settings = Settings { limits: super::info::default_limits(), umask: 0o022, executable: file };
+    let limits = super::info::default_limits();
+    let settings = Settings { limits, umask: 0o022, directory: None, executable: file };
     let process = Arc::new(Process::new(Arc::clone(&task), None, INIT, group, settings));
     process.publish().map_err(|_| LoadError::NoMemory)?;
     space.set_owner(process.pid.unsigned_abs());

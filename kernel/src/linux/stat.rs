@@ -4,20 +4,21 @@ use super::abi::{Stat, Statx, StatxTimestamp};
 use super::errno::{Answer, Errno};
 use super::io::tell;
 use super::thread::Thread;
-use super::tree::{self, Directory, Links};
-use crate::user_memory;
+use super::tree;
 use linux_raw_sys::general::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFMT,
-    S_IFREG, STATX__RESERVED, STATX_BASIC_STATS,
+    AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_STATX_SYNC_TYPE, AT_SYMLINK_NOFOLLOW, S_IFDIR, S_IFMT, S_IFREG,
+    STATX__RESERVED, STATX_BASIC_STATS,
 };
 use mm::range::PAGE_SIZE;
 use zerocopy::FromZeros;
+
+pub const NS_PER_SECOND: u64 = 1_000_000_000;
 
 /// The file systems, by the minor number of their st_dev (the major is 0: no disk).
 #[derive(Clone, Copy)]
 #[allow(missing_docs)] // each is called what it holds
 pub enum FileSystem {
-    Initrd = 1,
+    Ram = 1,
     Dev = 5,
     Streams = 13,
     Proc = 20,
@@ -37,19 +38,17 @@ pub struct Metadata {
     pub device: (u32, u32),
     /// st_size.
     pub size_bytes: u64,
-    /// Seconds since 1970.
-    pub mtime: u64,
+    /// Nanoseconds since 1970.
+    pub mtime_ns: u64,
+    /// st_nlink.
+    pub links: u32,
 }
 
 impl Metadata {
     /// A file without bytes.
     pub fn new(file_system: FileSystem, inode: u64, mode: u32) -> Metadata {
-        Metadata { file_system, inode, mode, device: (0, 0), size_bytes: 0, mtime: 0 }
-    }
-
-    /// Does nothing in it ever change? Files of devices, /proc and /sys take what is written to them.
-    pub fn is_read_only(&self) -> bool {
-        matches!(self.file_system, FileSystem::Initrd) || self.mode & S_IFMT == S_IFDIR
+        let links = if mode & S_IFMT == S_IFDIR { 2 } else { 1 };
+        Metadata { file_system, inode, mode, device: (0, 0), size_bytes: 0, mtime_ns: 0, links }
     }
 
     /// Device (major, minor) and inode, as /proc/self/maps shows them.
@@ -57,37 +56,38 @@ impl Metadata {
         (0, self.file_system as u32, self.inode)
     }
 
-    fn links(&self) -> u32 {
-        if self.mode & S_IFMT == S_IFDIR { 2 } else { 1 }
-    }
-
     fn blocks(&self) -> u64 {
         if self.mode & S_IFMT == S_IFREG { self.size_bytes.div_ceil(512) } else { 0 }
     }
 
     fn to_stat(self) -> Stat {
+        let (seconds, ns) = (self.mtime_ns / NS_PER_SECOND, self.mtime_ns % NS_PER_SECOND);
         Stat {
             st_dev: makedev(0, self.file_system as u32),
             st_ino: self.inode,
-            st_nlink: u64::from(self.links()),
+            st_nlink: self.links.into(),
             st_mode: self.mode,
             st_rdev: makedev(self.device.0, self.device.1),
             st_size: self.size_bytes,
             st_blksize: PAGE_SIZE,
             st_blocks: self.blocks(),
-            st_atime: self.mtime,
-            st_mtime: self.mtime,
-            st_ctime: self.mtime,
+            st_atime: seconds,
+            st_atime_nsec: ns,
+            st_mtime: seconds,
+            st_mtime_nsec: ns,
+            st_ctime: seconds,
+            st_ctime_nsec: ns,
             ..Stat::new_zeroed()
         }
     }
 
     fn to_statx(self) -> Statx {
-        let time = StatxTimestamp { tv_sec: self.mtime as i64, tv_nsec: 0, reserved: 0 };
+        let (seconds, ns) = (self.mtime_ns / NS_PER_SECOND, self.mtime_ns % NS_PER_SECOND);
+        let time = StatxTimestamp { tv_sec: seconds as i64, tv_nsec: ns as u32, reserved: 0 };
         Statx {
             stx_mask: STATX_BASIC_STATS,
             stx_blksize: PAGE_SIZE as u32,
-            stx_nlink: self.links(),
+            stx_nlink: self.links,
             stx_mode: self.mode as u16,
             stx_ino: self.inode,
             stx_size: self.size_bytes,
@@ -119,8 +119,7 @@ pub fn fstatat(thread: &mut Thread, directory: i32, path: u64, out: u64, flags: 
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT) != 0 {
         return Err(Errno::EINVAL);
     }
-    let metadata = look_up(thread, directory, path, flags)?;
-    tell(out, &metadata.to_stat())
+    tell(out, &tree::find_at(thread, directory, path, flags)?.metadata().to_stat())
 }
 
 /// statx(2): always the basic fields, whatever was asked for.
@@ -130,20 +129,7 @@ pub fn statx(thread: &mut Thread, directory: i32, path: u64, flags: u32, mask: u
     {
         return Err(Errno::EINVAL);
     }
-    let metadata = look_up(thread, directory, path, flags)?;
-    tell(out, &metadata.to_statx())
-}
-
-fn look_up(thread: &Thread, directory: i32, path: u64, flags: u32) -> Result<Metadata, Errno> {
-    if flags & AT_EMPTY_PATH != 0 && user_memory::read_value::<u8>(path)? == 0 {
-        return match directory {
-            AT_FDCWD => Ok(Directory::at("").metadata()),
-            fd => Ok(thread.file_any(fd)?.node.metadata()),
-        };
-    }
-    let path = tree::read_path(thread, directory, path)?;
-    let links = if flags & AT_SYMLINK_NOFOLLOW == 0 { Links::Follow } else { Links::Keep };
-    Ok(tree::find(thread, &path, links)?.metadata())
+    tell(out, &tree::find_at(thread, directory, path, flags)?.metadata().to_statx())
 }
 
 #[cfg(test)]

@@ -1,62 +1,75 @@
-//! Paths: the initrd's files, /dev, /proc and /sys, as one read-only tree. The current directory is always `/`.
+//! Paths: one tree of the files of /, /dev, /proc and /sys, and the one walk through it.
+//!
+//! The walk asks each directory for the next name ([`Node::lookup`]). It remembers the way ([`Place`]), so `..` leads
+//! back where it came from, and every open file and current directory knows its path.
 
+use super::directory;
 use super::errno::Errno;
-use super::node::Node;
+use super::node::{Entry, Node};
 use super::stat::{FileSystem, Metadata};
 #[cfg(feature = "dax")]
 use super::sys;
 use super::thread::Thread;
-use super::{dev, initrd, proc};
+use super::{dev, proc};
+use crate::machine::machine;
 use crate::user_memory;
+use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general::{
-    AT_FDCWD, NAME_MAX, O_ACCMODE, O_CREAT, O_RDONLY, O_TMPFILE, PATH_MAX, S_IFDIR,
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, NAME_MAX, PATH_MAX, S_IFDIR, S_IFLNK, S_IFMT,
 };
+use mm::lock::SpaceLock;
+use spin::LazyLock;
 
-/// A directory by its absolute path: without a slash at the end, empty for the root.
-pub struct Directory {
+/// The most links that one walk follows (include/linux/namei.h, MAXSYMLINKS).
+const MAX_LINKS: usize = 40;
+
+/// A node and the way that led to it (Linux: struct path).
+pub struct Place {
+    /// What is there.
+    pub node: Arc<dyn Node>,
+    /// The directory that it was found in; the root has none.
+    pub parent: Option<Arc<Place>>,
+    /// Its absolute path, without a slash at the end: empty for the root.
     path: String,
 }
 
-impl Directory {
-    /// The directory of this path.
-    pub fn at(path: &str) -> Arc<dyn Node> {
-        Arc::new(Directory { path: path.into() })
+impl Place {
+    /// What is there under `name`.
+    pub fn child(self: &Arc<Place>, name: &str, node: Arc<dyn Node>) -> Result<Arc<Place>, Errno> {
+        // No path is longer than a program can say. It bounds how deep a tree is, too.
+        let len = self.path.len() + 1 + name.len();
+        if len >= PATH_MAX as usize {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let mut path = String::new();
+        path.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        path.push_str(&self.path);
+        path.push('/');
+        path.push_str(name);
+        Ok(Arc::new(Place { node, parent: Some(Arc::clone(self)), path }))
+    }
+
+    /// Its absolute path when it was found: `/` for the root.
+    pub fn path(&self) -> &str {
+        if self.path.is_empty() { "/" } else { &self.path }
+    }
+
+    /// The last name of its path.
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
     }
 }
 
-impl Node for Directory {
-    fn metadata(&self) -> Metadata {
-        let (file_system, inode) = match self.path.as_str() {
-            "/dev" => (FileSystem::Dev, 1),
-            path if path.starts_with("/proc") => (FileSystem::Proc, 1),
-            path if path.starts_with("/sys") => (FileSystem::Sys, 1),
-            // The initrd need not have an entry for a directory: one number for all of them.
-            _ => (FileSystem::Initrd, 1 << 32),
-        };
-        Metadata::new(file_system, inode, S_IFDIR | 0o755)
-    }
-
-    fn open(&self, flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {
-        match flags {
-            _ if flags & O_TMPFILE == O_TMPFILE => Err(Errno::EROFS),
-            _ if flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0 => Err(Errno::EISDIR),
-            _ => Ok(None),
+/// One by one: a way is longer than a kernel stack is deep.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(mut place) = next.and_then(Arc::into_inner) {
+            next = place.parent.take();
         }
-    }
-
-    fn directory(&self) -> Option<&str> {
-        Some(&self.path)
-    }
-
-    fn read(&self, _: &mut Thread, _: u64, _: u64, _: u64) -> Result<u64, Errno> {
-        Err(Errno::EISDIR)
-    }
-
-    fn flush(&self) -> Result<(), Errno> {
-        Ok(())
     }
 }
 
@@ -69,100 +82,179 @@ pub enum Links {
     Keep,
 }
 
-/// Reads a path argument and makes it absolute: `/a/b`, empty for the root.
-///
-/// Fails with EFAULT, ENAMETOOLONG, ENOENT for an empty path, and EBADF or ENOTDIR when it is relative to a
-/// descriptor that is no directory.
-pub fn read_path(thread: &Thread, directory: i32, address: u64) -> Result<String, Errno> {
+/// Where a path ends.
+pub enum End {
+    /// At something.
+    Found(Arc<Place>),
+    /// At a name that its directory does not have.
+    Missing {
+        /// The directory.
+        parent: Arc<Place>,
+        /// The name.
+        name: String,
+        /// A slash follows: only a directory could have it.
+        is_directory: bool,
+    },
+}
+
+/// The tree of the run, once somebody has looked for something in it.
+static ROOT: LazyLock<SpaceLock<Option<Arc<Place>>>> = LazyLock::new(|| SpaceLock::new(None));
+
+/// The root of the tree. Fails with ENOMEM.
+pub fn root() -> Result<Arc<Place>, Errno> {
+    if let Some(root) = &*ROOT.read() {
+        return Ok(Arc::clone(root));
+    }
+    let mut root = ROOT.write();
+    if root.is_none() {
+        *root = Some(Arc::new(Place { node: plant()?, parent: None, path: String::new() }));
+    }
+    root.clone().ok_or(Errno::ENOENT)
+}
+
+/// Makes the tree of a run: the initrd's files, as they came, and what is mounted among them.
+fn plant() -> Result<Arc<dyn Node>, Errno> {
+    let root = directory::unpack(&machine().initrd)?;
+    directory::subdirectory(&root, "tmp", 0o1777, 0)?;
+    for (name, mounted) in [
+        ("dev", dev::root()),
+        ("proc", proc::root()),
+        #[cfg(feature = "dax")]
+        ("sys", sys::root()),
+    ] {
+        let directory = root.directory().ok_or(Errno::ENOTDIR)?;
+        // What the initrd has there is not seen.
+        directory.put(name, mounted, directory.get(name).ok().as_ref())?;
+    }
+    Ok(root)
+}
+
+/// Gives the tree of a run up, with all that its programs left there.
+pub fn fell() {
+    *ROOT.write() = None;
+}
+
+/// Reads a path argument. Fails with EFAULT, ENAMETOOLONG, and ENOENT for an empty path.
+pub fn read_path(address: u64) -> Result<String, Errno> {
     let path = user_memory::read_string(address, PATH_MAX as usize - 1)?.ok_or(Errno::ENAMETOOLONG)?;
     // No file of ours has a name that is not UTF-8.
-    let path = core::str::from_utf8(&path).map_err(|_| Errno::ENOENT)?;
-    if path.is_empty() {
-        return Err(Errno::ENOENT);
-    }
-    if path.starts_with('/') || directory == AT_FDCWD {
-        return absolute("", path);
-    }
-    let base = thread.file_any(directory)?;
-    absolute(base.node.directory().ok_or(Errno::ENOTDIR)?, path)
+    let path = String::from_utf8(path).map_err(|_| Errno::ENOENT)?;
+    if path.is_empty() { Err(Errno::ENOENT) } else { Ok(path) }
 }
 
-/// Joins and normalises: no `.`, no `..`, no empty names. A path that ends in a slash keeps it: it can only
-/// name a directory.
-fn absolute(base: &str, path: &str) -> Result<String, Errno> {
-    let base = if path.starts_with('/') { "" } else { base };
-    let mut names: Vec<&str> = Vec::new();
-    for name in base.split('/').chain(path.split('/')) {
-        match name {
-            "" | "." => {}
-            ".." => drop(names.pop()),
-            name if name.len() > NAME_MAX as usize => return Err(Errno::ENAMETOOLONG),
-            name => names.push(name),
+/// Finds what the program's path at `address` names, seen from `directory`: AT_FDCWD or a descriptor.
+pub fn find(thread: &Thread, directory: i32, address: u64, links: Links) -> Result<Arc<Place>, Errno> {
+    match walk(thread, directory, &read_path(address)?, links)? {
+        End::Found(place) => Ok(place),
+        End::Missing { .. } => Err(Errno::ENOENT),
+    }
+}
+
+/// The same for calls that take AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH (other flags are the caller's).
+pub fn find_at(thread: &Thread, directory: i32, address: u64, flags: u32) -> Result<Arc<dyn Node>, Errno> {
+    if flags & AT_EMPTY_PATH != 0 && user_memory::read_value::<u8>(address)? == 0 {
+        return match directory {
+            AT_FDCWD => Ok(Arc::clone(&thread.directory()?.node)),
+            fd => Ok(Arc::clone(&thread.file_any(fd)?.node)),
+        };
+    }
+    let links = if flags & AT_SYMLINK_NOFOLLOW == 0 { Links::Follow } else { Links::Keep };
+    Ok(Arc::clone(&find(thread, directory, address, links)?.node))
+}
+
+/// Walks along `path`, which is not empty.
+///
+/// Fails with ENOTDIR where it leads through something that is no directory, ENOENT where a directory on the way is
+/// missing, ELOOP, ENAMETOOLONG, EBADF for a bad descriptor when the path is relative.
+pub fn walk(thread: &Thread, directory: i32, path: &str, links: Links) -> Result<End, Errno> {
+    let mut place = match directory {
+        _ if path.starts_with('/') => root()?,
+        AT_FDCWD => thread.directory()?,
+        fd => thread.file_any(fd)?.place.clone().ok_or(Errno::ENOTDIR)?,
+    };
+    let mut rest = String::from(path);
+    let mut followed = 0;
+    loop {
+        let path = rest.trim_start_matches('/');
+        let (name, behind) = path.split_at(path.find('/').unwrap_or(path.len()));
+        let is_last = behind.bytes().all(|byte| byte == b'/');
+        if !place.node.is_directory() {
+            return if rest.is_empty() { Ok(End::Found(place)) } else { Err(Errno::ENOTDIR) };
         }
-    }
-    let mut joined = String::new();
-    for name in &names {
-        joined.push('/');
-        joined.push_str(name);
-    }
-    if path.ends_with('/') || path.ends_with("/.") {
-        joined.push('/');
-    }
-    Ok(joined)
-}
-
-/// Finds what an absolute path from [`read_path`] names. Fails with ENOENT or ENOTDIR.
-pub fn find(thread: &Thread, path: &str, links: Links) -> Result<Arc<dyn Node>, Errno> {
-    let bare = path.trim_end_matches('/');
-    let mut node = find_bare(thread, bare).ok_or_else(|| missing(thread, bare))?;
-    if bare.len() < path.len() && node.directory().is_none() {
-        return Err(Errno::ENOTDIR);
-    }
-    if links == Links::Follow
-        && let Some(target) = node.link()
-    {
-        node = find_bare(thread, &target).ok_or(Errno::ENOENT)?;
-    }
-    Ok(node)
-}
-
-fn find_bare(thread: &Thread, path: &str) -> Option<Arc<dyn Node>> {
-    let mut names = path.splitn(3, '/').skip(1);
-    match (names.next(), names.next()) {
-        (None, _) | (Some("dev" | "proc"), None) => Some(Directory::at(path)),
-        (Some("dev"), Some(name)) => dev::find(name),
-        (Some("proc"), Some(_)) => proc::find(thread, path),
-        #[cfg(feature = "dax")]
-        (Some("sys"), _) => sys::find(path),
-        _ => initrd::find(path),
-    }
-}
-
-/// ENOTDIR when the path leads through something that is no directory, else ENOENT.
-fn missing(thread: &Thread, path: &str) -> Errno {
-    let mut prefix = path;
-    while let Some((parent, _)) = prefix.rsplit_once('/') {
-        match find_bare(thread, parent) {
-            Some(node) if node.directory().is_some() => return Errno::ENOENT,
-            Some(_) => return Errno::ENOTDIR,
-            None => prefix = parent,
+        let node = match name {
+            "" => return Ok(End::Found(place)),
+            "." => Arc::clone(&place.node),
+            ".." => {
+                place = place.parent.clone().unwrap_or(place);
+                Arc::clone(&place.node)
+            }
+            _ if name.len() > NAME_MAX as usize => return Err(Errno::ENAMETOOLONG),
+            _ => match place.node.lookup(thread, name) {
+                Err(Errno::ENOENT) if is_last => {
+                    let (name, is_directory) = (String::from(name), !behind.is_empty());
+                    return Ok(End::Missing { parent: place, name, is_directory });
+                }
+                found => found?,
+            },
+        };
+        let is_link = node.metadata().mode & S_IFMT == S_IFLNK;
+        if is_link && (links == Links::Follow || !behind.is_empty()) {
+            followed += 1;
+            if followed > MAX_LINKS {
+                return Err(Errno::ELOOP);
+            }
+            if let Some(target) = node.jump(thread) {
+                place = target;
+            } else {
+                let target = node.link().filter(|target| !target.is_empty()).ok_or(Errno::ENOENT)?;
+                if target.starts_with('/') {
+                    place = root()?;
+                }
+                rest = target + behind;
+                continue;
+            }
+        } else if !matches!(name, "." | "..") {
+            place = place.child(name, node)?;
         }
+        let walked = rest.len() - behind.len();
+        rest.drain(..walked);
     }
-    Errno::ENOENT
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// A directory of /proc or /sys by its absolute path.
+struct PathDirectory {
+    path: String,
+}
 
-    #[test]
-    fn paths_are_made_absolute() {
-        assert_eq!(absolute("", "/dev//./dax0.0").as_deref(), Ok("/dev/dax0.0"));
-        assert_eq!(absolute("/dev", "dax0.0").as_deref(), Ok("/dev/dax0.0"));
-        assert_eq!(absolute("/dev", "../bin/x/../y").as_deref(), Ok("/bin/y"));
-        assert_eq!(absolute("/dev", "/").as_deref(), Ok("/"));
-        assert_eq!(absolute("", "..").as_deref(), Ok(""));
-        assert_eq!(absolute("", "bin/").as_deref(), Ok("/bin/"));
-        assert_eq!(absolute("", &"x".repeat(256)), Err(Errno::ENAMETOOLONG));
+impl Node for PathDirectory {
+    fn metadata(&self) -> Metadata {
+        let is_proc = self.path.starts_with("/proc");
+        let file_system = if is_proc { FileSystem::Proc } else { FileSystem::Sys };
+        Metadata::new(file_system, 1, S_IFDIR | 0o755)
     }
+
+    fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
+        let path = format!("{}/{name}", self.path);
+        let found = match path.strip_prefix("/proc") {
+            Some(_) => proc::find(thread, &path),
+            #[cfg(feature = "dax")]
+            None => sys::find(&path),
+            #[cfg(not(feature = "dax"))]
+            None => None,
+        };
+        found.ok_or(Errno::ENOENT)
+    }
+
+    fn entries(&self, _: &Thread, _: u64) -> Result<Vec<Entry>, Errno> {
+        Ok(Vec::new())
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// The directory of this path.
+pub fn directory(path: &str) -> Arc<dyn Node> {
+    Arc::new(PathDirectory { path: path.into() })
 }

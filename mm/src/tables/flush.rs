@@ -38,7 +38,7 @@ impl<'a> Flush<'a> {
     }
 
     /// Gives up the frames, after the shootdown, or without one in tables that no CPU has loaded.
-    pub(super) fn release(&mut self) {
+    pub(crate) fn release(&mut self) {
         for frame in self.held.drain(..) {
             self.tables.frames.release(frame);
         }

@@ -191,6 +191,29 @@ fn shared_memory_is_the_same_for_all_and_outlives_its_maker() {
 }
 
 #[test]
+fn the_kernel_reads_and_writes_shared_memory_until_it_is_discarded() {
+    let machine = machine();
+    let before = machine.free_frames();
+    let mut pages = SharedPages::new(1 << 40, machine.environment.frames).expect("there is memory");
+    let mut found = [7; 4];
+    assert!(!pages.read(P, &mut found) && !pages.write(P, b"none"));
+    for page in [0, 1, 200, 1 << 20] {
+        pages.page(page * P, None).expect("there is memory");
+        assert!(pages.write(page * P + 10, b"some"));
+    }
+    assert!(pages.read(P + 8, &mut found));
+    assert_eq!(&found, b"\0\0so");
+    assert_eq!(pages.page(1 << 40, None), Err(FaultError::Bus), "past its end");
+    let inner = Arc::get_mut(&mut pages).expect("nobody maps it");
+    inner.discard(P);
+    assert!(!inner.read(P, &mut found) && !inner.read(200 * P, &mut found) && inner.read(10, &mut found));
+    assert_eq!(&found, b"some");
+    inner.discard(0);
+    drop(pages);
+    assert_eq!(machine.free_frames(), before);
+}
+
+#[test]
 fn futexes_in_private_memory_are_apart_and_in_devices_the_same() {
     let machine = machine();
     let parent = machine.space();

@@ -13,6 +13,7 @@
 //! | dax | `properties.rs`, `sharing.rs` | device-dax reference section 7, S6 and S7 |
 //! | memory | `memory.rs`, `stack.rs` | anonymous and file memory, brk, foreign addresses; the stack |
 //! | files | `files.rs` | files, /proc, clocks |
+//! | tree | `tree.rs` | files, directories and links that programs make; mappings of files |
 //! | signals | `signals.rs`, `registers.rs`, `frames.rs` | siginfo, handlers, registers, signal frames |
 //! | pointers | `pointers.rs` | bad pointers to every call |
 //! | calls | `calls.rs` | unknown calls, garbage arguments |
@@ -38,6 +39,7 @@ mod sharing;
 mod signals;
 mod stack;
 mod sys_attributes;
+mod tree;
 
 use std::process::ExitCode;
 
@@ -85,6 +87,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
     cases.extend(memory::cases());
     cases.extend(stack::cases());
     cases.extend(files::cases());
+    cases.extend(tree::cases());
     cases.extend(signals::cases());
     cases.extend(registers::cases());
     cases.extend(frames::cases());
@@ -93,6 +96,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
         cases.extend(properties::counted_cases());
         cases.extend(sharing::counted_cases());
         cases.extend(memory::counted_cases());
+        cases.extend(tree::counted_cases());
         cases.extend(calls::cases());
         cases.extend(linux_faults::cases());
         cases.extend(removal::cases());

@@ -1,0 +1,241 @@
+//! Directories and symbolic links in RAM, and how the initrd becomes a tree of them.
+//!
+//! A name leads to any node: what is mounted is a node of another file system under a name.
+
+use super::errno::Errno;
+use super::inode::Inode;
+use super::memory::check_reserve;
+use super::node::{Entry, Node};
+use super::ram::RamFile;
+use super::stat::Metadata;
+use super::thread::Thread;
+use crate::initrd::{File, Initrd};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+use linux_raw_sys::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
+use mm::lock::{Rank, SpinLock};
+
+/// How many entries are told at once.
+const BATCH: usize = 256;
+
+/// A directory.
+pub struct RamDirectory {
+    inode: Inode,
+    names: SpinLock<Names>,
+}
+
+#[derive(Default)]
+struct Names {
+    by_name: BTreeMap<String, (u64, Arc<dyn Node>)>,
+    /// In the order in which they came, so that a listing goes on where it was.
+    by_position: BTreeMap<u64, String>,
+    /// It was removed: nothing can be put into it.
+    is_removed: bool,
+}
+
+impl RamDirectory {
+    /// An empty directory.
+    pub fn new(inode: Inode) -> RamDirectory {
+        RamDirectory { inode, names: SpinLock::new(Rank::File, Names::default()) }
+    }
+
+    /// What is there under `name`.
+    pub fn get(&self, name: &str) -> Result<Arc<dyn Node>, Errno> {
+        let names = self.names.lock();
+        names.by_name.get(name).map(|(_, node)| Arc::clone(node)).ok_or(Errno::ENOENT)
+    }
+
+    /// Gives `node` a name that is free, or that leads to `old`, which loses it. Fails with EEXIST, ENOENT when the
+    /// directory is removed, ENOMEM.
+    pub fn put(&self, name: &str, node: Arc<dyn Node>, old: Option<&Arc<dyn Node>>) -> Result<(), Errno> {
+        check_reserve()?;
+        let mut names = self.names.lock();
+        let found = names.by_name.get(name);
+        if found.is_some_and(|(_, found)| !old.is_some_and(|old| Arc::ptr_eq(found, old))) {
+            return Err(Errno::EEXIST);
+        }
+        if names.is_removed {
+            return Err(Errno::ENOENT);
+        }
+        let replaced = names.take(name);
+        let position = names.by_position.last_key_value().map_or(0, |(last, _)| last + 1);
+        names.by_position.insert(position, name.into());
+        count_name(&node, 1);
+        names.by_name.insert(name.into(), (position, node));
+        drop(names);
+        // What has lost its last name is dropped here, with the lock released.
+        drop(replaced);
+        Ok(())
+    }
+
+    /// Takes the name from `node`. Fails with ENOENT when it has it no more.
+    pub fn remove(&self, name: &str, node: &Arc<dyn Node>) -> Result<(), Errno> {
+        let mut names = self.names.lock();
+        if !names.by_name.get(name).is_some_and(|(_, found)| Arc::ptr_eq(found, node)) {
+            return Err(Errno::ENOENT);
+        }
+        let removed = names.take(name);
+        drop(names);
+        drop(removed);
+        Ok(())
+    }
+
+    /// Lets nothing in any more. Fails with ENOTEMPTY.
+    pub fn close(&self) -> Result<(), Errno> {
+        let mut names = self.names.lock();
+        names.is_removed = names.by_name.is_empty();
+        if names.is_removed { Ok(()) } else { Err(Errno::ENOTEMPTY) }
+    }
+
+    /// Takes all nodes out.
+    fn empty(&self) -> impl Iterator<Item = Arc<dyn Node>> {
+        core::mem::take(&mut *self.names.lock()).by_name.into_values().map(|(_, node)| node)
+    }
+}
+
+/// Level by level: a tree is deeper than a kernel stack.
+impl Drop for RamDirectory {
+    fn drop(&mut self) {
+        let mut nodes: Vec<_> = self.empty().collect();
+        while let Some(node) = nodes.pop() {
+            let last = Some(&node).filter(|node| Arc::strong_count(node) == 1);
+            if let Some(directory) = last.and_then(|node| node.directory()) {
+                nodes.extend(directory.empty());
+            }
+        }
+    }
+}
+
+impl Names {
+    fn take(&mut self, name: &str) -> Option<Arc<dyn Node>> {
+        let (position, node) = self.by_name.remove(name)?;
+        self.by_position.remove(&position);
+        count_name(&node, u32::MAX);
+        Some(node)
+    }
+}
+
+/// Adds to the number of its names, modulo 2^32.
+fn count_name(node: &Arc<dyn Node>, change: u32) {
+    if let Some(inode) = node.inode() {
+        inode.links.fetch_add(change, Ordering::Relaxed);
+    }
+}
+
+impl Node for RamDirectory {
+    fn metadata(&self) -> Metadata {
+        self.inode.metadata()
+    }
+
+    fn inode(&self) -> Option<&Inode> {
+        Some(&self.inode)
+    }
+
+    fn directory(&self) -> Option<&RamDirectory> {
+        Some(self)
+    }
+
+    fn lookup(&self, _: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
+        self.get(name)
+    }
+
+    fn entries(&self, _: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
+        let names = self.names.lock();
+        let entry = |(&position, name): (&u64, &String)| Entry { position, name: name.clone() };
+        Ok(names.by_position.range(position..).take(BATCH).map(entry).collect())
+    }
+
+    fn flush(&self) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+/// A symbolic link.
+pub struct RamLink {
+    inode: Inode,
+    target: String,
+}
+
+impl RamLink {
+    /// A link with this text.
+    pub fn new(inode: Inode, target: String) -> RamLink {
+        RamLink { inode, target }
+    }
+}
+
+impl Node for RamLink {
+    fn metadata(&self) -> Metadata {
+        Metadata { size_bytes: self.target.len() as u64, ..self.inode.metadata() }
+    }
+
+    fn inode(&self) -> Option<&Inode> {
+        Some(&self.inode)
+    }
+
+    fn link(&self) -> Option<String> {
+        Some(self.target.clone())
+    }
+}
+
+/// A directory that no other one names: the root of a tree.
+pub fn top(permissions: u32) -> Arc<dyn Node> {
+    let inode = Inode::new(S_IFDIR | permissions, 0);
+    inode.links.store(1, Ordering::Relaxed);
+    Arc::new(RamDirectory::new(inode))
+}
+
+/// Makes a tree of an initrd's files. Entries that no tree can have (`..` in a path, a file as a directory) are left
+/// out. Fails with ENOMEM.
+pub fn unpack(initrd: &'static Initrd) -> Result<Arc<dyn Node>, Errno> {
+    let root = top(0o755);
+    for file in initrd.files() {
+        match add(&root, file) {
+            Err(Errno::ENOMEM) => return Err(Errno::ENOMEM),
+            Err(_) => log::warn!("initrd: {}: cannot be in a tree", file.path),
+            Ok(()) => {}
+        }
+    }
+    Ok(root)
+}
+
+fn add(root: &Arc<dyn Node>, file: &'static File) -> Result<(), Errno> {
+    let mut names = file.path.split('/').filter(|name| !matches!(*name, "" | "."));
+    let Some(name) = names.next_back() else { return Ok(()) };
+    let mut parent = Arc::clone(root);
+    for name in names {
+        parent = subdirectory(&parent, name, 0o755, file.mtime)?;
+    }
+    let node: Arc<dyn Node> = match file.mode & S_IFMT {
+        // A cpio made by hand may leave the type out.
+        0 | S_IFREG => Arc::new(RamFile::of_initrd(file)),
+        S_IFDIR => return subdirectory(&parent, name, file.mode & 0o7777, file.mtime).map(drop),
+        S_IFLNK => {
+            let target = core::str::from_utf8(file.bytes).map_err(|_| Errno::EINVAL)?;
+            Arc::new(RamLink::new(Inode::new(S_IFLNK | 0o777, file.mtime), target.into()))
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    parent.directory().ok_or(Errno::ENOTDIR)?.put(name, node, None)
+}
+
+/// The directory `name` in `parent`, made if it is not there.
+pub fn subdirectory(
+    parent: &Arc<dyn Node>,
+    name: &str,
+    mode: u32,
+    mtime: u64,
+) -> Result<Arc<dyn Node>, Errno> {
+    let parent = parent.directory().ok_or(Errno::ENOTDIR)?;
+    match parent.get(name) {
+        Err(_) if name == ".." => Err(Errno::EINVAL),
+        Err(_) => {
+            let made: Arc<dyn Node> = Arc::new(RamDirectory::new(Inode::new(S_IFDIR | mode, mtime)));
+            parent.put(name, Arc::clone(&made), None)?;
+            Ok(made)
+        }
+        found => found,
+    }
+}

@@ -1,0 +1,160 @@
+//! Calls that give names and take them away: mkdir, unlink, rename, link, symlink.
+//!
+//! One of them at a time: `CHANGES` is held, outermost, while a name is looked for and changed. Who only looks names
+//! up does not take it.
+
+use super::directory::{RamDirectory, RamLink};
+use super::errno::{Answer, Errno};
+use super::inode::Inode;
+use super::node::Node;
+use super::thread::Thread;
+use super::tree::{self, End, Links, Place, read_path, walk};
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::iter::successors;
+use linux_raw_sys::general::{AT_REMOVEDIR, AT_SYMLINK_FOLLOW, RENAME_NOREPLACE, S_IFDIR, S_IFLNK};
+use mm::lock::SpaceLock;
+use spin::LazyLock;
+
+static CHANGES: LazyLock<SpaceLock<()>> = LazyLock::new(|| SpaceLock::new(()));
+
+/// mkdir(2), mkdirat(2).
+pub fn mkdirat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> Answer {
+    let inode = Inode::new_now(S_IFDIR | mode & 0o1777 & !thread.umask());
+    create(thread, directory, path, Arc::new(RamDirectory::new(inode)))
+}
+
+/// symlink(2), symlinkat(2).
+pub fn symlinkat(thread: &mut Thread, target: u64, directory: i32, path: u64) -> Answer {
+    let link = RamLink::new(Inode::new_now(S_IFLNK | 0o777), read_path(target)?);
+    create(thread, directory, path, Arc::new(link))
+}
+
+/// link(2), linkat(2).
+pub fn linkat(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, flags: u32) -> Answer {
+    let links = match flags {
+        0 => Links::Keep,
+        AT_SYMLINK_FOLLOW => Links::Follow,
+        _ => return Err(Errno::EINVAL),
+    };
+    let old = tree::find(thread, from, old, links)?;
+    if old.node.is_directory() {
+        return Err(Errno::EPERM);
+    }
+    // Only what is in the tree in RAM can have more names.
+    old.node.inode().ok_or(Errno::EXDEV)?;
+    create(thread, to, new, Arc::clone(&old.node))
+}
+
+fn create(thread: &mut Thread, directory: i32, path: u64, node: Arc<dyn Node>) -> Answer {
+    let path = read_path(path)?;
+    let _changes = CHANGES.write();
+    match walk(thread, directory, &path, Links::Keep)? {
+        End::Found(_) => Err(Errno::EEXIST),
+        End::Missing { is_directory: true, .. } if !node.is_directory() => Err(Errno::ENOENT),
+        End::Missing { parent, name, .. } => give_name(&parent, &name, node, None).map(|()| 0),
+    }
+}
+
+/// Gives `node` a name in `parent`; if `old` has it, `old` loses it.
+pub fn give_name(
+    parent: &Place,
+    name: &str,
+    node: Arc<dyn Node>,
+    old: Option<&Arc<dyn Node>>,
+) -> Result<(), Errno> {
+    let directory = parent.node.directory().ok_or(Errno::EPERM)?;
+    directory.put(name, node, old)?;
+    touch(&parent.node);
+    Ok(())
+}
+
+fn touch(node: &Arc<dyn Node>) {
+    if let Some(inode) = node.inode() {
+        inode.touch();
+    }
+}
+
+/// unlink(2), unlinkat(2), rmdir(2).
+pub fn unlinkat(thread: &mut Thread, directory: i32, path: u64, flags: u32) -> Answer {
+    if flags & !AT_REMOVEDIR != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let path = read_path(path)?;
+    let _changes = CHANGES.write();
+    let (place, parent) = named(thread, directory, &path)?;
+    match (flags, place.node.directory()) {
+        (0, None) if !place.node.is_directory() => {}
+        (0, _) => return Err(Errno::EISDIR),
+        (_, None) => return Err(Errno::ENOTDIR),
+        (_, Some(_)) if last_name(&path) == "." => return Err(Errno::EINVAL),
+        (_, Some(directory)) => directory.close()?,
+    }
+    take_name(&parent, &place)
+}
+
+/// Takes its name away from what is at `place`.
+fn take_name(parent: &Arc<Place>, place: &Place) -> Answer {
+    parent.node.directory().ok_or(Errno::EPERM)?.remove(place.name(), &place.node)?;
+    touch(&parent.node);
+    Ok(0)
+}
+
+/// rename(2), renameat(2), renameat2(2) with RENAME_NOREPLACE. A directory stays in its directory: EXDEV, after which
+/// programs copy.
+pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, flags: u32) -> Answer {
+    if flags & !RENAME_NOREPLACE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let (old_path, new_path) = (read_path(old)?, read_path(new)?);
+    let _changes = CHANGES.write();
+    let (old, old_parent) = named(thread, from, &old_path)?;
+    let is_directory = old.node.is_directory();
+    let (parent, name, target) = match walk(thread, to, &new_path, Links::Keep)? {
+        End::Found(_) if flags == RENAME_NOREPLACE => return Err(Errno::EEXIST),
+        End::Found(place) if Arc::ptr_eq(&place.node, &old.node) => return Ok(0),
+        End::Found(place) => {
+            let (place, parent) = with_parent(place)?;
+            (parent, String::from(place.name()), Some(Arc::clone(&place.node)))
+        }
+        End::Missing { is_directory: true, .. } if !is_directory => return Err(Errno::ENOTDIR),
+        End::Missing { parent, name, .. } => (parent, name, None),
+    };
+    if successors(Some(&parent), |place| place.parent.as_ref())
+        .any(|place| Arc::ptr_eq(&place.node, &old.node))
+    {
+        return Err(Errno::EINVAL);
+    }
+    if is_directory && !Arc::ptr_eq(&parent.node, &old_parent.node) || parent.node.directory().is_none() {
+        return Err(Errno::EXDEV);
+    }
+    match &target {
+        Some(target) if is_directory => target.directory().ok_or(Errno::ENOTDIR)?.close()?,
+        Some(target) if target.is_directory() => return Err(Errno::EISDIR),
+        _ => {}
+    }
+    give_name(&parent, &name, Arc::clone(&old.node), target.as_ref())?;
+    take_name(&old_parent, &old)
+}
+
+/// What `path` names, which is to lose its name, and the directory that it is in. Fails with EBUSY for what has none of
+/// its own: the root, what is mounted, `..`.
+fn named(thread: &Thread, directory: i32, path: &str) -> Result<(Arc<Place>, Arc<Place>), Errno> {
+    match walk(thread, directory, path, Links::Keep)? {
+        End::Missing { .. } => Err(Errno::ENOENT),
+        End::Found(place) => with_parent(place),
+    }
+}
+
+fn with_parent(place: Arc<Place>) -> Result<(Arc<Place>, Arc<Place>), Errno> {
+    let parent = place.parent.clone().ok_or(Errno::EBUSY)?;
+    match place.node.inode() {
+        None if parent.node.directory().is_some() => Err(Errno::EBUSY),
+        None => Err(Errno::EPERM),
+        Some(_) => Ok((place, parent)),
+    }
+}
+
+fn last_name(path: &str) -> &str {
+    path.trim_end_matches('/').rsplit('/').next().unwrap_or_default()
+}
