@@ -291,6 +291,7 @@ fn grow_stack(vmas: &mut VmaSet, address: VirtAddr) -> Result<(), FaultError> {
     if !is_stack || !fits {
         return Err(FaultError::NotMapped);
     }
-    vmas.grow_down(old.start(), start);
+    let grown = VirtRange::from_bounds(start.as_u64(), old.end().as_u64()).ok_or(FaultError::NotMapped)?;
+    vmas.resize(old.start(), grown);
     Ok(())
 }

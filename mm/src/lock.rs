@@ -63,7 +63,7 @@ pub enum Rank {
     Children,
     /// One process: descriptors, signals, limits.
     Process,
-    /// An open file: its offset.
+    /// An open file: its offset; the table of shared memory.
     File,
     /// The deadlines of parked tasks.
     Deadlines,

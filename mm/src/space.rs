@@ -12,6 +12,7 @@
 //! the lock long: unmapping and forking much memory (a page at a time), mprotect of it.
 
 mod fork;
+mod remap;
 mod revoke;
 
 pub use crate::environment::Environment;
@@ -29,6 +30,7 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use x86_64::{PhysAddr, VirtAddr};
 
+pub use remap::{Left, RemapRequest};
 pub use revoke::Revoked;
 
 /// What `mmap` is asked for.
@@ -167,9 +169,7 @@ impl AddressSpace {
     /// the protection, whether what is replaced may be cut, and at last the pager's own rules.
     pub fn mmap(&self, request: &MapRequest) -> Result<VirtAddr, Refusal> {
         let &MapRequest { placement, offset_bytes, prot, max_prot, sharing, flags, name, .. } = request;
-        if !MapSize::Size4K.divides(offset_bytes) {
-            return Err(misaligned("offset", offset_bytes));
-        }
+        check_granule("offset", offset_bytes, MapSize::Size4K)?;
         if request.len_bytes == 0 {
             return Err(Refusal::ZeroLength);
         }
@@ -350,9 +350,7 @@ fn cuts_mapping(refusal: Refusal) -> Refusal {
 
 /// The pages of `[address, address + len_bytes)`; `None` when the length is 0.
 fn pages(address: u64, len_bytes: u64) -> Result<Option<VirtRange>, Refusal> {
-    if !MapSize::Size4K.divides(address) {
-        return Err(misaligned("address", address));
-    }
+    check_granule("address", address, MapSize::Size4K)?;
     if len_bytes == 0 {
         return Ok(None);
     }
@@ -373,8 +371,8 @@ fn pages_or_unmapped(address: u64, len_bytes: u64) -> Result<Option<VirtRange>, 
     })
 }
 
-fn misaligned(what: &'static str, value: u64) -> Refusal {
-    Refusal::Misaligned { what, value, align: MapSize::Size4K }
+fn check_granule(what: &'static str, value: u64, align: MapSize) -> Result<(), Refusal> {
+    if align.divides(value) { Ok(()) } else { Err(Refusal::Misaligned { what, value, align }) }
 }
 
 #[cfg(test)]

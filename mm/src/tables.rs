@@ -17,6 +17,7 @@
 //! at all (PROT_NONE), its leaf is parked: not present, frame and OWNED bit kept.
 
 mod flush;
+mod relocate;
 mod share;
 mod unmap;
 mod visit;

@@ -30,6 +30,8 @@ bitflags! {
         const GROWS_DOWN = 1;
         /// Not inherited by a child (MADV_DONTFORK).
         const DONT_FORK = 2;
+        /// Inherited as zeros (MADV_WIPEONFORK): anonymous memory only.
+        const WIPE_ON_FORK = 4;
     }
 }
 
@@ -278,11 +280,13 @@ impl VmaSet {
         self.join(touched);
     }
 
-    /// Moves the start of the vma that begins at `start` down to `new_start`; nothing is mapped between.
-    pub fn grow_down(&mut self, start: VirtAddr, new_start: VirtAddr) {
+    /// Gives the vma that begins at `start` the addresses `range`, of which nobody else has any, and joins it with
+    /// its neighbours where they are alike.
+    pub fn resize(&mut self, start: VirtAddr, range: VirtRange) {
         let index = self.first_behind(start);
         if let Some(vma) = self.vmas.get_mut(index).filter(|vma| vma.range.start() == start) {
-            vma.range = between(new_start, vma.range.end());
+            vma.range = range;
+            self.join(index..index + 1);
         }
     }
 

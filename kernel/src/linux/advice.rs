@@ -41,7 +41,7 @@ enum Advice {
     Free,
     /// Set or clear marks.
     Mark { set: VmaFlags, clear: VmaFlags },
-    /// For a child's anonymous memory only, and there are no children.
+    /// Give a child zeros; private anonymous memory only.
     WipeOnFork,
     /// Fault in.
     Populate(Access),
@@ -56,8 +56,9 @@ enum Advice {
 impl Advice {
     fn parse(advice: u32) -> Option<Advice> {
         Some(match advice {
-            MADV_NORMAL | MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_UNMERGEABLE | MADV_KEEPONFORK
-            | MADV_DODUMP => Advice::Ignore,
+            MADV_NORMAL | MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_UNMERGEABLE | MADV_DODUMP => {
+                Advice::Ignore
+            }
             MADV_RANDOM | MADV_SEQUENTIAL | MADV_DONTDUMP | MADV_MERGEABLE | MADV_HUGEPAGE
             | MADV_NOHUGEPAGE => Advice::Note,
             MADV_DONTNEED | MADV_DONTNEED_LOCKED => Advice::Drop,
@@ -65,6 +66,7 @@ impl Advice {
             MADV_DONTFORK => Advice::Mark { set: VmaFlags::DONT_FORK, clear: VmaFlags::empty() },
             MADV_DOFORK => Advice::Mark { set: VmaFlags::empty(), clear: VmaFlags::DONT_FORK },
             MADV_WIPEONFORK => Advice::WipeOnFork,
+            MADV_KEEPONFORK => Advice::Mark { set: VmaFlags::empty(), clear: VmaFlags::WIPE_ON_FORK },
             MADV_POPULATE_READ => Advice::Populate(Access::Read),
             MADV_POPULATE_WRITE => Advice::Populate(Access::Write),
             MADV_REMOVE => Advice::Remove,
@@ -84,15 +86,9 @@ fn take(thread: &mut Thread, range: VirtRange, advice: Advice) -> Result<(), Err
         Advice::Note => space.check_split(address, len_bytes),
         Advice::Drop => space.dont_need(address, len_bytes),
         Advice::Mark { set, clear } => space.set_flags(address, len_bytes, set, clear),
-        Advice::Free | Advice::WipeOnFork => {
-            if !is_anonymous(thread, range) {
-                return Err(Errno::EINVAL);
-            }
-            match advice {
-                Advice::Free => space.dont_need(address, len_bytes),
-                _ => space.check_split(address, len_bytes),
-            }
-        }
+        Advice::Free | Advice::WipeOnFork if !is_anonymous(thread, range) => return Err(Errno::EINVAL),
+        Advice::Free => space.dont_need(address, len_bytes),
+        Advice::WipeOnFork => space.set_flags(address, len_bytes, VmaFlags::WIPE_ON_FORK, VmaFlags::empty()),
         Advice::Populate(access) => {
             return space.populate(range, access, &mut lets_others_in).1.map_err(Errno::from);
         }

@@ -4,10 +4,11 @@
 //! here, as Linux's SYSCALL_DEFINE does: `int` arguments ignore the upper half of the register.
 
 use super::errno::{Answer, Errno};
+use super::peer::Direction;
 use super::thread::Thread;
 use super::{
     advice, attributes, brk, children, clone, entries, exec, exit, files, futex, info, io, memory, names,
-    open, sched, signal, stat, time, wait,
+    open, peer, remap, residence, sched, shm, signal, stat, time, wait,
 };
 use crate::task;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -101,10 +102,26 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_madvise => with!(|a, b, c| advice::madvise(p, a, b, c as u32)),
         __NR_msync => with!(|a, b, c| memory::msync(p, a, b, c as u32)),
         __NR_brk => with!(|a| brk::brk(p, a)),
-        __NR_mlock | __NR_munlock => with!(|a, b| memory::mlock(p, a, b, 0)),
-        __NR_mlock2 => with!(|a, b, c| memory::mlock(p, a, b, c as u32)),
-        __NR_mlockall => with!(|a| memory::mlockall(a as u32)),
+        __NR_mremap => with!(|a, b, c, d, e| remap::mremap(p, a, b, c, d as u32, e)),
+        __NR_mincore => with!(|a, b, c| residence::mincore(p, a, b, c)),
+        __NR_mlock => with!(|a, b| residence::mlock(p, a, b, 0)),
+        __NR_mlock2 => with!(|a, b, c| residence::mlock(p, a, b, c as u32)),
+        __NR_munlock => with!(|a, b| residence::munlock(p, a, b)),
+        __NR_mlockall => with!(|a| residence::mlockall(a as u32)),
         __NR_munlockall => Ok(0),
+        __NR_move_pages => {
+            with!(|a, b, c, d, e, f| residence::move_pages(p, a as i32, b, c, d, e, f as u32))
+        }
+        __NR_process_vm_readv => {
+            with!(|a, b, c, d, e, f| peer::process_vm(Direction::Read, a as i32, (b, c), (d, e), f))
+        }
+        __NR_process_vm_writev => {
+            with!(|a, b, c, d, e, f| peer::process_vm(Direction::Write, a as i32, (b, c), (d, e), f))
+        }
+        __NR_shmget => with!(|a, b, c| shm::shmget(p, a as i32, b, c as u32)),
+        __NR_shmat => with!(|a, b, c| shm::shmat(p, a as i32, b, c as u32)),
+        __NR_shmdt => with!(|a| shm::shmdt(p, a)),
+        __NR_shmctl => with!(|a, b, c| shm::shmctl(a as i32, b as u32, c)),
 
         // Signals.
         __NR_rt_sigaction => with!(|a, b, c, d| signal::sigaction(p, a as u32, b, c, d)),

@@ -179,6 +179,7 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
         }
         false => child_process(thread, wish, &task, &member)?,
     };
+    process.use_space(&space);
     let tid = member.tid();
     if !wish.has(CLONE_VM) {
         space.set_owner(tid.unsigned_abs());

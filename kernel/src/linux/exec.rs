@@ -116,6 +116,7 @@ fn end_other_threads(thread: &mut Thread) -> Result<(), Errno> {
 fn become_program(thread: &mut Thread, loaded: Loaded) {
     let Loaded { space, program, context } = loaded;
     space.set_owner(thread.process.pid.unsigned_abs());
+    thread.process.use_space(&space);
     thread.leave_memory();
     task::use_space(Some(Arc::clone(&space)));
     context::reset_segments();

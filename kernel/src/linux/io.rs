@@ -134,7 +134,7 @@ fn check_buffer(buffer: u64, count: u64) -> Result<u64, Errno> {
 }
 
 /// Reads and checks all of an iovec array before the first byte moves (lib/iov_iter.c, import_iovec).
-fn read_vector(vector: u64, count: u64) -> Result<Vec<Iovec>, Errno> {
+pub fn read_vector(vector: u64, count: u64) -> Result<Vec<Iovec>, Errno> {
     if count > u64::from(UIO_MAXIOV) {
         return Err(Errno::EINVAL);
     }

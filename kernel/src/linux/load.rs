@@ -1,7 +1,7 @@
 //! The start of a program: from a path in the initrd to registers that can be run.
 
 use super::brk::ProgramBreak;
-use super::memory::private;
+use super::memory::{private, within};
 use super::process::Program;
 use super::signal;
 use crate::arch::context::UserContext;
@@ -11,7 +11,6 @@ use crate::linux::image::{ImageError, Plan};
 use crate::linux::stack::{Arguments, Auxiliary, InitialStack, TooLong};
 use crate::machine::machine;
 use crate::random;
-use crate::task;
 use crate::user_memory::{self, BadAddress};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -95,11 +94,7 @@ pub fn load(file: &'static File, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<L
     let space = space.ok_or(LoadError::NoMemory)?;
     let bias = plan.bias(random_above(IMAGE_BASE, IMAGE_RANDOM_BYTES, MapSize::Size2M));
     plan.map(file, &space, bias)?;
-    let before = task::current_space();
-    task::use_space(Some(Arc::clone(&space)));
-    let stack = start_stack(&space, &plan, bias, file, argv, envp);
-    task::use_space(before);
-    let stack = stack?;
+    let stack = within(&space, || start_stack(&space, &plan, bias, file, argv, envp))?;
     let mut context = UserContext::default();
     context.rip = plan.entry.wrapping_add(bias);
     context.rsp = stack.pointer;

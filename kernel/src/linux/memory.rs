@@ -9,13 +9,14 @@ use super::files::OpenFile;
 use super::thread::Thread;
 use crate::machine::machine;
 use crate::task;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use linux_raw_sys::general::*;
 use mm::pager::{Access, Prot, Refusal, Sharing};
 use mm::range::{PAGE_SIZE, USER_END, VirtRange};
 use mm::shared::SharedPages;
-use mm::space::{MapRequest, Placement};
+use mm::space::{AddressSpace, MapRequest, Placement};
 use mm::vma::{Backing, VmaFlags};
 
 /// Flags that MAP_SHARED_VALIDATE knows for every file (include/linux/mman.h, LEGACY_MAP_MASK; the zero ones
@@ -57,6 +58,15 @@ pub fn vec_for<T>(count: usize) -> Result<Vec<T>, Errno> {
     let mut vec = Vec::new();
     vec.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
     Ok(vec)
+}
+
+/// Runs `copy` with another address space loaded; the caller's own is loaded again when this returns.
+pub fn within<T>(space: &Arc<AddressSpace>, copy: impl FnOnce() -> T) -> T {
+    let own = task::current_space();
+    task::use_space(Some(Arc::clone(space)));
+    let result = copy();
+    task::use_space(own);
+    result
 }
 
 /// Private anonymous memory at a place where nothing else is.
@@ -122,10 +132,6 @@ pub fn mmap(
     };
     let start = thread.space.mmap(&request).map_err(|refusal| {
         log_refusal(thread, &request.backing, refusal);
-        // Linux makes room before it asks the device, and calls this failure ENOMEM.
-        if flags & MAP_FIXED != 0 && cuts_an_entry(thread, address, len_bytes) {
-            return Errno::ENOMEM;
-        }
         Errno::from(refusal)
     })?;
     if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE || flags & MAP_LOCKED != 0 {
@@ -234,21 +240,6 @@ fn to_prot(prot: u32) -> Prot {
     allowed
 }
 
-/// Would a mapping of these addresses cut through an entry of a device?
-fn cuts_an_entry(thread: &Thread, address: u64, len_bytes: u64) -> bool {
-    let Some(end) = check_range(address, len_bytes) else { return false };
-    let mut cuts = false;
-    thread.space.for_each_vma(&mut |vma| {
-        // A vma of a device is whole entries, at a multiple of their size.
-        let is_cut = |edge: u64| {
-            let inside = vma.range.start().as_u64() < edge && edge < vma.range.end().as_u64();
-            inside && !vma.granule.divides(edge)
-        };
-        cuts |= is_cut(address) || is_cut(end);
-    });
-    cuts
-}
-
 /// Faults in what was mapped, as far as it goes: mmap has succeeded already.
 fn populate(thread: &mut Thread, start: u64, len_bytes: u64, prot: Prot) {
     let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
@@ -337,29 +328,6 @@ pub fn msync(thread: &mut Thread, address: u64, len_bytes: u64, flags: u32) -> A
         _ => thread.space.flush_device(address, end - address)?,
     }
     Ok(0)
-}
-
-/// mlock(2), mlock2(2), munlock(2): nothing is ever swapped out; only the range is checked.
-pub fn mlock(thread: &mut Thread, address: u64, len_bytes: u64, flags: u32) -> Answer {
-    if flags & !MLOCK_ONFAULT != 0 {
-        return Err(Errno::EINVAL);
-    }
-    let start = address - address % PAGE_SIZE;
-    let len_bytes = len_bytes.checked_add(address - start).ok_or(Errno::EINVAL)?;
-    let end = check_range(start, len_bytes).ok_or(Errno::ENOMEM)?;
-    if end > start {
-        thread.space.check_mapped(start, end - start)?;
-    }
-    Ok(0)
-}
-
-/// mlockall(2): nothing to do but to check the flags.
-pub fn mlockall(flags: u32) -> Answer {
-    match flags {
-        0 | MCL_ONFAULT => Err(Errno::EINVAL),
-        flags if flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 => Err(Errno::EINVAL),
-        _ => Ok(0),
-    }
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@
 //! | `directory`, `ram`, `inode` | the tree in RAM |
 //! | `dev`, `proc`, `sys` | what is in /dev, /proc and /sys |
 //! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
-//! | `memory`, `advice`, `brk` | mmap and its kin |
+//! | `memory`, `advice`, `remap`, `residence`, `brk` | mmap and its kin |
+//! | `shm`, `peer` | System V shared memory; copies from and to another process |
 //! | `signal` | actions, delivery, frames, return |
 //! | `futex`, `wait`, `time` | sleeping until somebody wakes, until a signal, until a time |
 //! | `sched`, `info` | on which CPUs; who am I and where |
@@ -52,10 +53,14 @@ mod memory;
 mod names;
 mod node;
 mod open;
+mod peer;
 mod proc;
 mod process;
 mod ram;
+mod remap;
+mod residence;
 mod sched;
+mod shm;
 mod signal;
 mod stack;
 mod start;

@@ -16,12 +16,13 @@ use super::tree::Place;
 use crate::initrd::File;
 use crate::task::Task;
 use crate::task::park::{self, Interruptible, Key, Park, Wake};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general::RLIM_NLIMITS;
 use mm::lock::{Rank, SpaceLock, SpinLock};
+use mm::space::AddressSpace;
 use spin::Once;
 
 /// Log lines about refused calls that one process may cause.
@@ -100,6 +101,8 @@ pub struct Process {
     /// Its threads and its signals.
     pub group: SpinLock<Group>,
     pub settings: SpinLock<Settings>,
+    /// Its memory, which is its threads'.
+    space: SpinLock<Weak<AddressSpace>>,
     /// Its threads, counted: for who may not take a lock.
     pub living: AtomicU32,
     /// It runs a program of its own or has ended: a vfork is over.
@@ -141,6 +144,7 @@ impl Process {
             status: Once::new(),
             group: SpinLock::new(Rank::Process, group),
             settings: SpinLock::new(Rank::Process, settings),
+            space: SpinLock::new(Rank::Process, Weak::new()),
             living: AtomicU32::new(1),
             is_released: AtomicBool::new(false),
             endings: AtomicU32::new(0),
@@ -170,6 +174,16 @@ impl Process {
     /// The parent's number.
     pub fn parent(&self) -> i32 {
         self.parent.load(Ordering::Relaxed)
+    }
+
+    /// Says what its memory is from now on.
+    pub fn use_space(&self, space: &Arc<AddressSpace>) {
+        *self.space.lock() = Arc::downgrade(space);
+    }
+
+    /// Its memory, while it has any.
+    pub fn space(&self) -> Option<Arc<AddressSpace>> {
+        self.space.lock().upgrade()
     }
 
     /// How it ended, if it has.

@@ -3,6 +3,7 @@
 use super::files::Descriptors;
 use super::load::{self, LoadError, Loaded};
 use super::process::{self, ExitStatus, INIT, Process, Settings};
+use super::shm;
 use super::signal::{Actions, Group, Member, Sent, Signal, Signals};
 use super::thread::{Newborn, Thread, conceive, default_name};
 use super::tree;
@@ -27,6 +28,7 @@ pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus,
         task::yield_now();
     }
     tree::fell();
+    shm::forget_all();
     Ok(first?.status().expect("the wait above is over when there is one"))
 }
 
@@ -42,6 +44,7 @@ fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>,
     let process = Arc::new(Process::new(Arc::clone(&task), None, INIT, group, settings));
     process.publish().map_err(|_| LoadError::NoMemory)?;
     space.set_owner(process.pid.unsigned_abs());
+    process.use_space(&space);
     let thread = Thread {
         context,
         task,

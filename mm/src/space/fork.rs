@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 
 impl AddressSpace {
     /// A copy for a child process. Private memory is shared until one of the two writes; devices and shared
-    /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out. `NoMemory`, or what a
+    /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out, those marked [`VmaFlags::WIPE_ON_FORK`] are empty. `NoMemory`, or what a
     /// pager says: this space is as it was then.
     pub fn fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
         loop {
@@ -44,9 +44,11 @@ impl AddressSpace {
         }
         let private = inherited()
             .filter(|vma| matches!(vma.backing, Backing::Anonymous | Backing::Private(_)))
+            .filter(|vma| !vma.flags.contains(VmaFlags::WIPE_ON_FORK))
             .map(|vma| vma.range);
         // Between two of them nothing is owned but what is left out.
-        let nothing_left_out = copy.vmas.iter().count() == vmas.iter().count();
+        let left_out = VmaFlags::DONT_FORK | VmaFlags::WIPE_ON_FORK;
+        let nothing_left_out = vmas.iter().all(|vma| !vma.flags.intersects(left_out));
         let window = if nothing_left_out { MapSize::Size2M.shift() } else { 0 };
         let (flush, complete) = tables.share(runs(private, window), &mut copy.tables);
         flush.acknowledge(self.environment.shootdown);

@@ -328,7 +328,7 @@ fn s6_7_misaligned_addresses_and_empty_lengths_answer_as_linux_does() {
     let machine = machine();
     let space = machine.space();
     let start = space.mmap(&anonymous(4 * P)).expect("there is room").as_u64();
-    let misaligned = Err(misaligned("address", start + 1));
+    let misaligned = check_granule("address", start + 1, MapSize::Size4K);
     assert_eq!(space.munmap(start + 1, P), misaligned);
     assert_eq!(space.mprotect(start + 1, P, RW), misaligned);
     assert_eq!(space.dont_need(start + 1, P), misaligned);
@@ -640,4 +640,5 @@ mod fork;
 #[cfg(feature = "checks")]
 mod injection;
 mod model;
+mod remap;
 mod threads;

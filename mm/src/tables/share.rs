@@ -3,7 +3,7 @@
 use super::visit::next_used;
 use super::{Flush, OWNED, PageTables, TABLE, WRITES};
 use crate::range::{MapSize, PAGE_SIZE, VirtRange};
-use crate::walk::{address_of, table_index};
+use crate::walk::{address_of, leaf_level, table_index};
 use core::sync::atomic::Ordering;
 use x86_64::{PhysAddr, VirtAddr};
 
@@ -30,7 +30,8 @@ impl PageTables {
                         continue;
                     }
                     let address = base + index as u64 * PAGE_SIZE;
-                    target = target.or_else(|| child.leaf_table(VirtAddr::new_truncate(address)));
+                    target =
+                        target.or_else(|| child.leaf_table(VirtAddr::new_truncate(address), MapSize::Size4K));
                     let Some(table) = target else { return complete = false };
                     let shared = old & !WRITES.bits();
                     self.frames.share(address_of(old));
@@ -45,10 +46,11 @@ impl PageTables {
         (Flush::new(self, VirtRange::from_bounds(first, behind)), complete)
     }
 
-    /// The table of 4 KiB leaves for `address`, made now where it is missing; `None` when memory is out.
-    fn leaf_table(&mut self, address: VirtAddr) -> Option<PhysAddr> {
+    /// The table of leaves of `size` for `address`, made now where it is missing; `None` when memory is out. Nothing
+    /// larger is mapped there, and nobody else changes the tree.
+    pub(super) fn leaf_table(&self, address: VirtAddr, size: MapSize) -> Option<PhysAddr> {
         let mut table = self.root;
-        for level in [4, 3, 2] {
+        for level in (leaf_level(size) + 1..=4).rev() {
             let entry = self.entry(table, table_index(address, level));
             let mut value = entry.load(Ordering::Relaxed);
             if value == 0 {

@@ -4,7 +4,7 @@ use super::{HUGE, PageTables};
 use crate::range::{MapSize, VirtRange};
 use crate::walk::{address_of, entry_shift, leaf_level};
 use core::sync::atomic::{AtomicU64, Ordering};
-use x86_64::PhysAddr;
+use x86_64::{PhysAddr, VirtAddr};
 
 impl PageTables {
     /// Calls `visit` with the entries in `range` of each table of leaves of this size, and the address of the first.
@@ -15,6 +15,22 @@ impl PageTables {
         visit: &mut dyn FnMut(&[AtomicU64], u64),
     ) {
         self.visit_below(self.root, 4, 0, range, leaf_level(size), visit);
+    }
+
+    /// Calls `visit` with each entry in `range` that is not empty, and its address; all leaves there have this size.
+    pub(super) fn visit_leaves(
+        &self,
+        range: VirtRange,
+        size: MapSize,
+        visit: &mut dyn FnMut(&AtomicU64, VirtAddr),
+    ) {
+        self.visit_leaf_tables(range, size, &mut |entries, base| {
+            let mut next = 0;
+            while let Some((index, _)) = next_used(entries, next) {
+                next = index + 1;
+                visit(&entries[index], VirtAddr::new_truncate(base + index as u64 * size.bytes()));
+            }
+        });
     }
 
     fn visit_below(

@@ -97,6 +97,11 @@ pub fn mprotect(addr: usize, len: usize, prot: i32) -> Result<(), Errno> {
     plain(libc::SYS_mprotect, [addr, len, prot as usize, 0, 0, 0]).map(drop)
 }
 
+/// mremap(2); the address of the mapping.
+pub fn mremap(addr: usize, old_len: usize, new_len: usize, flags: i32, to: usize) -> Result<usize, Errno> {
+    plain(libc::SYS_mremap, [addr, old_len, new_len, flags as usize, to, 0])
+}
+
 /// madvise(2).
 pub fn madvise(addr: usize, len: usize, advice: i32) -> Result<(), Errno> {
     plain(libc::SYS_madvise, [addr, len, advice as usize, 0, 0, 0]).map(drop)

@@ -52,6 +52,23 @@ fn a_child_sees_what_was_written_before_the_fork_and_neither_sees_the_other_afte
 }
 
 #[test]
+fn what_is_wiped_on_fork_is_zero_in_the_child_and_its_neighbours_are_not() {
+    let machine = machine();
+    let parent = machine.space();
+    let start = parent.mmap(&anonymous(3 * P)).expect("room");
+    (0..3).for_each(|page| write(&machine, &parent, start + page * P, 5));
+    let wiped = (start.as_u64() + P, P);
+    parent.set_flags(wiped.0, wiped.1, VmaFlags::WIPE_ON_FORK, VmaFlags::empty()).expect("mapped");
+    let child = fork(&parent);
+    let grandchild = fork(&child);
+    for (space, bytes) in [(&parent, [5, 5, 5]), (&child, [5, 0, 5]), (&grandchild, [5, 0, 5])] {
+        assert_eq!([0, 1, 2].map(|page| read(&machine, space, start + page * P)), bytes);
+    }
+    parent.set_flags(wiped.0, wiped.1, VmaFlags::empty(), VmaFlags::WIPE_ON_FORK).expect("mapped");
+    assert_eq!(read(&machine, &fork(&parent), start + P), 5);
+}
+
+#[test]
 fn the_last_owner_takes_a_page_over_without_a_copy() {
     let machine = machine();
     let parent = machine.space();

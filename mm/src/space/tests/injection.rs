@@ -159,3 +159,29 @@ fn a_live_entry_is_found_in_every_space_and_in_none_after_revoke() {
         assert_eq!(find(), None);
     }
 }
+
+#[test]
+fn every_allocation_of_a_move_may_fail() {
+    let machine = machine();
+    let map = |space: &AddressSpace| {
+        space.mmap(&at(Placement::Fixed(BASE), anonymous(2 * P))).expect("room");
+        space.fault(virt(BASE + P), Access::Write).expect("there is memory");
+    };
+    let to = BASE + (1 << 39);
+    let request = RemapRequest {
+        address: BASE,
+        old_len_bytes: 2 * P,
+        new_len_bytes: 2 * P,
+        placement: Some(Placement::Fixed(to)),
+        left: Left::Unmapped,
+    };
+    let failures = fail_each(&machine, &map, &|space| {
+        let result = space.remap(&request);
+        assert!(matches!(result, Ok(_) | Err(Refusal::NoMemory)), "{result:?}");
+        let has_moved = space.walk(virt(to + P)).leaf.is_some();
+        assert_eq!(has_moved, result.is_ok());
+        assert_eq!(space.walk(virt(BASE + P)).leaf.is_some(), result.is_err());
+        result.is_ok()
+    });
+    assert_eq!(failures, 3, "the three tables of the new place");
+}

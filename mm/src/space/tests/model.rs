@@ -47,6 +47,7 @@ enum Action {
     DontNeed,
     Touch(Access),
     Populate(Access),
+    Remap { to: usize, left: Left },
     Fork,
     Exit,
     Revoke(Kind),
@@ -68,6 +69,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let of_device = prop_oneof![Just(Kind::Small), Just(Kind::Big)];
     let access = prop_oneof![Just(Access::Read), Just(Access::Write), Just(Access::Execute)];
+    let place_to = prop_oneof![2 => (0usize..4).prop_map(|big| big * BIG), 1 => 0usize..UNITS];
     let action = prop_oneof![
         3 => (kind, 0usize..3).prop_map(|(kind, offset)| Action::Map { kind, offset: offset * BIG }),
         1 => Just(Action::Unmap),
@@ -75,6 +77,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Action::DontNeed),
         5 => access.clone().prop_map(Action::Touch),
         1 => access.prop_map(Action::Populate),
+        2 => (place_to, prop_oneof![2 => Just(Left::Unmapped), 1 => Just(Left::Mapped)])
+            .prop_map(|(to, left)| Action::Remap { to, left }),
         2 => Just(Action::Fork),
         1 => Just(Action::Exit),
         1 => of_device.prop_map(Action::Revoke),
@@ -235,7 +239,36 @@ impl Model {
                     (populated.pages + populated.device.iter().sum::<u64>(), new.sum::<u64>());
                 assert!(counted == new || self.forked && counted > new, "{counted} for {new}");
             }
+            Action::Remap { to, left } => self.remap(space, step, to, left),
             Action::Populate(_) | Action::Fork | Action::Exit | Action::Revoke(_) => {}
+        }
+    }
+
+    fn remap(&mut self, space: &AddressSpace, step: Step, to: usize, left: Left) {
+        let Step { first, count, .. } = step;
+        if to + count > UNITS || (first < to + count && to < first + count) {
+            return;
+        }
+        let (address, len) = (self.address(first), count as u64 * self.bytes);
+        let request = RemapRequest {
+            address,
+            old_len_bytes: len,
+            new_len_bytes: len,
+            placement: Some(Placement::Fixed(self.address(to))),
+            left,
+        };
+        let is_one = space.find(virt(address)).is_some_and(|vma| vma.range.end().as_u64() >= address + len);
+        let fits = self.units[first].is_some_and(|unit| unit.kind != Kind::Big)
+            || (first | count | to).is_multiple_of(BIG);
+        let ok = is_one && fits && !self.cuts_either(Step { first: to, ..step }, |_| true);
+        let result = space.remap(&request);
+        assert_eq!(result.is_ok(), ok, "{result:?}");
+        for at in (0..count).filter(|_| ok) {
+            self.units[to + at] = self.units[first + at];
+            self.units[first + at] = match left {
+                Left::Unmapped => None,
+                Left::Mapped => self.units[first + at].map(|unit| Unit { touched: false, value: 0, ..unit }),
+            };
         }
     }
 

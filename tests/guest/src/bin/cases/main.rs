@@ -11,7 +11,7 @@
 //! |---|---|---|
 //! | matrix | `matrix.rs`, `rows_*.rs` | each row of `error-matrix.csv` at this alignment |
 //! | dax | `properties.rs`, `sharing.rs` | device-dax reference section 7, S6 and S7 |
-//! | memory | `memory.rs`, `stack.rs` | anonymous and file memory, brk, foreign addresses; the stack |
+//! | memory | `memory.rs`, `remap.rs`, `peer.rs`, `stack.rs` | anonymous, file and shared memory, brk, foreign addresses; the stack |
 //! | files | `files.rs` | files, /proc, clocks |
 //! | tree | `tree.rs` | files, directories and links that programs make; mappings of files |
 //! | signals | `signals.rs`, `registers.rs`, `frames.rs` | siginfo, handlers, registers, signal frames |
@@ -28,13 +28,16 @@ mod frames;
 mod linux_faults;
 mod matrix;
 mod memory;
+mod peer;
 mod pointers;
 mod properties;
 mod registers;
+mod remap;
 mod removal;
 mod rows_change;
 mod rows_file;
 mod rows_map;
+mod rows_move;
 mod sharing;
 mod signals;
 mod stack;
@@ -85,6 +88,8 @@ fn table(context: &Context) -> Vec<Case<Context>> {
         cases.extend(sharing::cases());
     }
     cases.extend(memory::cases());
+    cases.extend(remap::cases());
+    cases.extend(peer::cases());
     cases.extend(stack::cases());
     cases.extend(files::cases());
     cases.extend(tree::cases());

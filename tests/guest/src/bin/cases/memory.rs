@@ -46,11 +46,13 @@ pub fn counted_cases() -> Vec<Case<Context>> {
     family("memory", COUNTED)
 }
 
-fn anonymous(len: usize) -> Result<Mapping, String> {
+/// Private anonymous memory, or why there is none.
+pub fn anonymous(len: usize) -> Result<Mapping, String> {
     Mapping::anonymous(len).map_err(|errno| format!("mmap of {len} anonymous bytes: {errno}"))
 }
 
-fn did(what: &str, answer: Result<(), Errno>) -> Outcome {
+/// Fails when the call did.
+pub fn did(what: &str, answer: Result<(), Errno>) -> Outcome {
     answer.map_err(|errno| format!("{what}: {errno}"))
 }
 
