@@ -17,6 +17,8 @@ pub struct Machine {
     pub kernel_half: KernelHalf,
     /// The files that came with the kernel.
     pub initrd: Initrd,
+    /// The NFIT as the firmware left it, where there is one.
+    pub nfit: Option<&'static [u8]>,
     /// dax regions and devices, by name and number.
     pub registry: Registry,
 }

@@ -92,6 +92,7 @@ mod bare {
             heap: &HEAP,
             kernel_half: tables.kernel_half(),
             initrd,
+            nfit: firmware.nfit.and_then(Result::ok),
             registry,
         });
         stack::init(tables, frames);

@@ -57,6 +57,7 @@ pub enum OpenDax {}
 impl OpenDax {
     never! {
         pub fn device(&self) -> &Arc<DevDax>;
+        pub fn opening(&self) -> Weak<()>;
         pub fn max_prot(&self) -> Prot;
     }
 }

@@ -40,7 +40,7 @@ for name in ok hello dax_mmap; do
     compile gcc $name.c $name-glibc -static
     compile gcc $name.c $name-pie -static-pie
 done
-for name in processes threads; do
+for name in processes threads pipes sessions; do
     compile musl-gcc $name.c $name '-static -pthread'
     compile gcc $name.c $name-glibc '-static -pthread'
 done

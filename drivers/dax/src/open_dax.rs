@@ -24,12 +24,19 @@ pub struct OpenDax {
     generation: Generation,
     /// A mapping's place on the list: none for a descriptor, or when the device was dead at a fork already.
     slot: Option<u32>,
+    /// Shared by a descriptor and its mappings.
+    opening: Arc<()>,
 }
 
 impl OpenDax {
     /// As a descriptor sees it.
     pub(crate) fn new(device: Arc<DevDax>, generation: Generation) -> OpenDax {
-        OpenDax { device, generation, slot: None }
+        OpenDax { device, generation, slot: None, opening: Arc::new(()) }
+    }
+
+    /// Lives as long as the descriptor, or one of the mappings that were made through it.
+    pub fn opening(&self) -> Weak<()> {
+        Arc::downgrade(&self.opening)
     }
 
     /// The device; it may be dead.
@@ -52,7 +59,8 @@ impl OpenDax {
     fn mapping(&self, space: &Weak<AddressSpace>) -> Result<Arc<OpenDax>, Refusal> {
         let slot =
             self.device.mappings().register(space, || self.is_alive()).map_err(|_| Refusal::NoMemory)?;
-        let mapping = OpenDax { device: self.device.clone(), generation: self.generation, slot };
+        let opening = Arc::clone(&self.opening);
+        let mapping = OpenDax { device: self.device.clone(), generation: self.generation, slot, opening };
         // Only now: to be listed takes memory, too. What finds no room leaves the list where it is dropped.
         memory::room_for::<OpenDax>().map_err(|_| Refusal::NoMemory)?;
         Ok(Arc::new(mapping))

@@ -7,8 +7,8 @@ use super::errno::{Answer, Errno};
 use super::peer::Direction;
 use super::thread::Thread;
 use super::{
-    advice, attributes, brk, children, clone, entries, exec, exit, files, futex, info, io, memory, names,
-    open, peer, remap, residence, sched, shm, signal, stat, time, wait,
+    advice, attributes, brk, children, clone, entries, exec, exit, files, flock, futex, info, io, memory,
+    names, open, peer, pipe, poll, remap, residence, sched, session, shm, signal, stat, time, timer,
 };
 use crate::task;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +44,8 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_pwrite64 => with!(|a, b, c, d| io::pwrite(p, a as i32, b, c, d as i64)),
         __NR_readv => with!(|a, b, c| io::readv(p, a as i32, b, c)),
         __NR_writev => with!(|a, b, c| io::writev(p, a as i32, b, c)),
+        __NR_sendfile => with!(|a, b| io::sendfile(p, a as i32, b as i32)),
+        __NR_vmsplice => with!(|a, b, c, d| io::vmsplice(p, a as i32, b, c, d as u32)),
         __NR_lseek => with!(|a, b, c| io::lseek(p, a as i32, b as i64, c as u32)),
         __NR_fsync | __NR_fdatasync => with!(|a| io::fsync(p, a as i32)),
         __NR_ftruncate => with!(|a, b| io::ftruncate(p, a as i32, b as i64)),
@@ -54,6 +56,9 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_creat => with!(|a, b| open::openat(p, AT_FDCWD, a, O_CREAT | O_WRONLY | O_TRUNC, b as u32)),
         __NR_openat => with!(|a, b, c, d| open::openat(p, a as i32, b, c as u32, d as u32)),
         __NR_close => with!(|a| files::close(p, a as i32)),
+        __NR_close_range => with!(|a, b, c| files::close_range(p, a as u32, b as u32, c as u32)),
+        __NR_pipe => with!(|a| pipe::pipe2(p, a, 0)),
+        __NR_pipe2 => with!(|a, b| pipe::pipe2(p, a, b as u32)),
         __NR_stat => with!(|a, b| stat::fstatat(p, AT_FDCWD, a, b, 0)),
         __NR_lstat => with!(|a, b| stat::fstatat(p, AT_FDCWD, a, b, AT_SYMLINK_NOFOLLOW)),
         __NR_fstat => with!(|a, b| stat::fstat(p, a as i32, b)),
@@ -92,7 +97,8 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_dup2 => with!(|a, b| files::dup2(p, a as i32, b as i32)),
         __NR_dup3 => with!(|a, b, c| files::dup3(p, a as i32, b as i32, c as u32)),
         __NR_fcntl => with!(|a, b, c| files::fcntl(p, a as i32, b as u32, c)),
-        __NR_ioctl => with!(|a, b| files::ioctl(p, a as i32, b as u32)),
+        __NR_flock => with!(|a, b| flock::flock(p, a as i32, b as u32)),
+        __NR_ioctl => with!(|a, b, c| files::ioctl(p, a as i32, b as u32, c)),
         __NR_umask => with!(|a| files::umask(p, a as u32)),
 
         // Memory.
@@ -144,10 +150,17 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_getrusage => with!(|a, b| time::getrusage(p, a as i32, b)),
         // No alarm is ever set, so there is none to cancel; to set one is refused below.
         __NR_alarm if p.context.rdi as u32 == 0 => Ok(0),
-        __NR_poll => with!(|a, b, c| wait::poll(p, a, b & 0xffff_ffff, c as i32)),
-        __NR_ppoll => with!(|a, b, c, d, e| wait::ppoll(p, a, b & 0xffff_ffff, c, d, e)),
+        __NR_poll => with!(|a, b, c| poll::poll(p, a, b & 0xffff_ffff, c as i32)),
+        __NR_ppoll => with!(|a, b, c, d, e| poll::ppoll(p, a, b & 0xffff_ffff, c, [d, e])),
+        __NR_select => with!(|a, b, c, d, e| poll::select(p, a as i32, [b, c, d], (e, 1000), 0)),
+        __NR_pselect6 => with!(|a, b, c, d, e, f| poll::select(p, a as i32, [b, c, d], (e, 1), f)),
+        __NR_timerfd_create => with!(|a, b| timer::timerfd_create(p, a as u32, b as u32)),
+        __NR_timerfd_settime => {
+            with!(|a, b, c, d| timer::timerfd_settime(p, a as i32, b as u32, c, d))
+        }
+        __NR_timerfd_gettime => with!(|a, b| timer::timerfd_gettime(p, a as i32, b)),
         __NR_futex => with!(|a, b, c, d, e, f| futex::futex(p, a, b as u32, c as u32, d, e, f as u32)),
-        __NR_pause => wait::pause(p),
+        __NR_pause => poll::pause(p),
         __NR_sched_yield => {
             task::yield_now();
             Ok(0)
@@ -177,13 +190,16 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_sched_setparam => with!(|a, b| sched::sched_setscheduler(p, a as i32, SCHED_NORMAL, b)),
         __NR_sched_get_priority_min => with!(|a| sched::priority_bound(a as u32, 1)),
         __NR_sched_get_priority_max => with!(|a| sched::priority_bound(a as u32, 99)),
+        __NR_getpriority => with!(|a, b| sched::getpriority(p, a as u32, b as i32)),
+        __NR_setpriority => with!(|a, b, c| sched::setpriority(p, a as u32, b as i32, c as i32)),
         __NR_getcpu => with!(|a, b| sched::getcpu(a, b)),
 
         // The program and the machine.
         __NR_getpid => Ok(p.process.pid as u64),
         __NR_gettid => Ok(p.member.tid() as u64),
-        __NR_getpgrp => Ok(p.process.group_id as u64),
-        __NR_getpgid | __NR_getsid => with!(|a| info::getpgid(p, a as i32)),
+        __NR_getpgrp => Ok(p.process.group_id() as u64),
+        __NR_getpgid | __NR_getsid => with!(|a| session::getsid(p, a as i32)),
+        __NR_setsid => session::setsid(p),
         __NR_getppid => Ok(p.process.parent() as u64),
         __NR_getuid | __NR_geteuid | __NR_getgid | __NR_getegid => Ok(0),
         __NR_getgroups => with!(|a| info::getgroups(a as i32)),

@@ -38,7 +38,7 @@ impl Wish {
         let is_meant = match self.which {
             Which::Any => true,
             Which::Pid(pid) => process.pid == pid,
-            Which::Group(group_id) => process.group_id == group_id,
+            Which::Group(group_id) => process.group_id() == group_id,
         };
         // A child that ends with another signal than SIGCHLD has to be asked for (wait(2), __WCLONE).
         let is_clone = process.exit_signal.load(Ordering::Relaxed) != i32::from(Signal::CHLD.number());
@@ -54,7 +54,7 @@ pub fn wait4(thread: &mut Thread, pid: i32, status: u64, options: u32, usage: u6
     }
     let which = match pid {
         -1 => Which::Any,
-        0 => Which::Group(thread.process.group_id),
+        0 => Which::Group(thread.process.group_id()),
         1.. => Which::Pid(pid),
         // Linux: no process has this number.
         i32::MIN => return Err(Errno::ESRCH),
@@ -76,7 +76,7 @@ pub fn waitid(thread: &mut Thread, kind: u32, id: i32, info: u64, options: u32, 
     let which = match kind {
         P_ALL => Which::Any,
         P_PID if id > 0 => Which::Pid(id),
-        P_PGID if id == 0 => Which::Group(thread.process.group_id),
+        P_PGID if id == 0 => Which::Group(thread.process.group_id()),
         P_PGID if id > 0 => Which::Group(id),
         _ => return Err(Errno::EINVAL),
     };

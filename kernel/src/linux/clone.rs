@@ -251,11 +251,12 @@ fn child_process(
     }
     let group = Group::new(Arc::clone(member), actions)?;
     let settings = parent.settings.lock().clone();
+    let session = parent.session.lock().clone();
     let (parent_pid, exit_signal) = match wish.has(CLONE_PARENT) {
         true => (parent.parent(), parent.exit_signal.load(Ordering::Relaxed)),
         false => (parent.pid, wish.exit_signal as i32),
     };
-    let process = Process::new(Arc::clone(task), Some(parent.group_id), parent_pid, group, settings);
+    let process = Process::new(Arc::clone(task), session, parent_pid, group, settings);
     process.exit_signal.store(exit_signal, Ordering::Relaxed);
     let process = Arc::new(process);
     process.publish()?;

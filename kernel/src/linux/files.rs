@@ -2,18 +2,22 @@
 
 use super::dev::Stream;
 use super::errno::{Answer, Errno};
+use super::flock::FileLock;
+use super::io::tell;
 use super::memory::vec_for;
 use super::node::Node;
+use super::pipe::End;
 use super::thread::Thread;
 use super::tree::Place;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general::{
     F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_ACCMODE, O_APPEND, O_CLOEXEC,
     O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY,
 };
-use linux_raw_sys::ioctl::{FIOCLEX, FIONCLEX};
+use linux_raw_sys::ioctl::{FIOCLEX, FIONCLEX, FIONREAD};
 
 /// Descriptors that a program may have (Linux's default RLIMIT_NOFILE).
 pub const MAX_DESCRIPTORS: usize = 1024;
@@ -24,6 +28,8 @@ pub struct OpenFile {
     pub node: Arc<dyn Node>,
     /// What was found at its path, if it has one.
     pub place: Option<Arc<Place>>,
+    /// What flock(2) gave it. Dropped behind `node`: then it can tell whether there are mappings.
+    pub lock: FileLock,
     flags: AtomicU32,
     position: AtomicU64,
 }
@@ -31,7 +37,8 @@ pub struct OpenFile {
 impl OpenFile {
     /// A file without a path, with open(2)'s `flags`.
     pub fn new(node: Arc<dyn Node>, flags: u32) -> OpenFile {
-        OpenFile { node, place: None, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
+        let (flags, position) = (AtomicU32::new(flags), AtomicU64::new(0));
+        OpenFile { node, place: None, lock: FileLock::default(), flags, position }
     }
 
     /// The same for what was found at `place`: `node` is that, or what it became when it was opened.
@@ -57,6 +64,17 @@ impl OpenFile {
     /// The fourth mode, 3, is open for neither.
     fn access_mode(&self) -> u32 {
         self.flags.load(Ordering::Relaxed) & O_ACCMODE
+    }
+
+    /// Does a transfer that would have to wait fail (O_NONBLOCK)?
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & O_NONBLOCK != 0
+    }
+
+    /// What is open, if it is one of these.
+    pub fn node_as<T: Node>(&self) -> Option<&T> {
+        let node: &dyn Any = &*self.node;
+        node.downcast_ref()
     }
 
     fn is_path(&self) -> bool {
@@ -180,6 +198,23 @@ pub fn close(thread: &mut Thread, fd: i32) -> Answer {
     closed.map(|_| 0).ok_or(Errno::EBADF)
 }
 
+/// close_range(2); not CLOSE_RANGE_UNSHARE.
+pub fn close_range(thread: &mut Thread, first: u32, last: u32, flags: u32) -> Answer {
+    /// CLOSE_RANGE_CLOEXEC (include/uapi/linux/close_range.h).
+    const CLOEXEC: u32 = 4;
+    if flags & !CLOEXEC != 0 || first > last {
+        return Err(Errno::EINVAL);
+    }
+    for fd in first..=last.min(MAX_DESCRIPTORS as u32 - 1) {
+        if flags & CLOEXEC == 0 {
+            let _ = close(thread, fd as i32);
+        } else if let Ok(descriptor) = thread.files.lock().slot_mut(fd as i32) {
+            descriptor.close_on_exec = true;
+        }
+    }
+    Ok(0)
+}
+
 /// dup(2).
 pub fn dup(thread: &mut Thread, fd: i32) -> Answer {
     let file = thread.file_any(fd)?;
@@ -232,7 +267,7 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
         }
         F_GETFL => Ok(u64::from(file.flags.load(Ordering::Relaxed) | O_LARGEFILE)),
         F_SETFL => {
-            // fs/fcntl.c, SETFL_MASK. None of them changes what our files do.
+            // fs/fcntl.c, SETFL_MASK.
             let changeable = O_APPEND | O_DIRECT | O_NONBLOCK | O_NOATIME;
             if argument as u32 & O_DIRECT != 0 && file.node.inode().is_none() {
                 return Err(Errno::EINVAL);
@@ -247,8 +282,11 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
 }
 
 /// ioctl(2): nothing here is a terminal, a disk or a socket.
-pub fn ioctl(thread: &mut Thread, fd: i32, command: u32) -> Answer {
-    thread.file(fd)?;
+pub fn ioctl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answer {
+    let file = thread.file(fd)?;
+    if let (FIONREAD, Some(end)) = (command, file.node_as::<End>()) {
+        return tell(argument, &(end.len() as i32));
+    }
     let mut files = thread.files.lock();
     let descriptor = files.slot_mut(fd)?;
     match command {

@@ -106,15 +106,6 @@ pub fn getgroups(room: i32) -> Answer {
     if room < 0 { Err(Errno::EINVAL) } else { Ok(0) }
 }
 
-/// getpgid(2), getsid(2): a run of `init=` is one group and one session, named after its first process.
-pub fn getpgid(thread: &mut Thread, pid: i32) -> Answer {
-    let group_id = match pid {
-        0 => thread.process.group_id,
-        pid => process::find(pid).ok_or(Errno::ESRCH)?.group_id,
-    };
-    Ok(group_id as u64)
-}
-
 /// arch_prctl(2): the thread pointer.
 pub fn arch_prctl(code: u32, address: u64) -> Answer {
     match code {

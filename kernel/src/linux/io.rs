@@ -9,11 +9,16 @@ use super::errno::{Answer, Errno};
 use super::files::OpenFile;
 use super::memory::vec_for;
 use super::node::{END, Seek};
+use super::pipe::{ATOMIC_BYTES, End};
+use super::poll::transfer;
 use super::thread::Thread;
 use crate::user_memory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use linux_raw_sys::general::{SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, UIO_MAXIOV};
+use linux_raw_sys::general::{
+    SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, SPLICE_F_GIFT, SPLICE_F_MORE, SPLICE_F_MOVE,
+    UIO_MAXIOV,
+};
 use mm::range::{PAGE_SIZE, USER_END};
 use zerocopy::{Immutable, IntoBytes};
 
@@ -23,13 +28,14 @@ const MAX_TRANSFER: u64 = 0x7fff_f000;
 /// read(2).
 pub fn read(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
     let file = transferable(thread, fd, OpenFile::is_readable)?;
-    read_next(thread, &file, buffer, check_buffer(buffer, count)?)
+    let count = check_buffer(buffer, count)?;
+    transfer(thread, &file, "read", &mut |thread| read_next(thread, &file, buffer, count))
 }
 
 /// write(2).
 pub fn write(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
     let file = transferable(thread, fd, OpenFile::is_writable)?;
-    write_next(thread, &file, buffer, check_buffer(buffer, count)?)
+    write_all(thread, &file, buffer, check_buffer(buffer, count)?)
 }
 
 /// pread64(2).
@@ -50,13 +56,39 @@ pub fn pwrite(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i
 /// readv(2).
 pub fn readv(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
     let file = transferable(thread, fd, OpenFile::is_readable)?;
-    each_part(&read_vector(vector, count)?, |part| read_next(thread, &file, part.iov_base, part.iov_len))
+    let parts = read_vector(vector, count)?;
+    transfer(thread, &file, "readv", &mut |thread| {
+        each_part(&parts, |part| read_next(thread, &file, part.iov_base, part.iov_len))
+    })
 }
 
 /// writev(2).
 pub fn writev(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
     let file = transferable(thread, fd, OpenFile::is_writable)?;
-    each_part(&read_vector(vector, count)?, |part| write_next(thread, &file, part.iov_base, part.iov_len))
+    let parts = read_vector(vector, count)?;
+    match file.node_as::<End>() {
+        Some(end) if parts.iter().map(|part| part.iov_len).sum::<u64>() <= ATOMIC_BYTES => {
+            transfer(thread, &file, "writev", &mut |_| end.take(&parts))
+        }
+        _ => each_part(&parts, |part| write_all(thread, &file, part.iov_base, part.iov_len)),
+    }
+}
+
+/// vmsplice(2): a writev to a pipe, or a readv from it. The pages are copied, whatever the flags.
+pub fn vmsplice(thread: &mut Thread, fd: i32, vector: u64, count: u64, flags: u32) -> Answer {
+    // Not SPLICE_F_NONBLOCK: a descriptor waits or it does not.
+    if flags & !(SPLICE_F_MOVE | SPLICE_F_MORE | SPLICE_F_GIFT) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let file = thread.file(fd)?;
+    file.node_as::<End>().ok_or(Errno::EBADF)?;
+    if file.is_writable() { writev(thread, fd, vector, count) } else { readv(thread, fd, vector, count) }
+}
+
+/// sendfile(2): no file here gives its pages away, so programs read and write instead.
+pub fn sendfile(thread: &mut Thread, output: i32, input: i32) -> Answer {
+    let (input, output) = (thread.file(input)?, thread.file(output)?);
+    Err(if input.is_readable() && output.is_writable() { Errno::EINVAL } else { Errno::EBADF })
 }
 
 /// lseek(2).
@@ -178,6 +210,17 @@ fn read_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> A
     let done = file.node.read(thread, file.position(), buffer, count)?;
     file.set_position(file.position().saturating_add(done));
     Ok(done)
+}
+
+/// Writes all; a pipe without room for it has to be waited for.
+fn write_all(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
+    let mut done = 0;
+    let answer = transfer(thread, file, "write", &mut |thread| {
+        done += write_next(thread, file, buffer + done, count - done)?;
+        let waits = done < count && file.node.seek() == Seek::Pipe && !file.is_nonblocking();
+        if waits { Err(Errno::EAGAIN) } else { Ok(done) }
+    });
+    if done > 0 { Ok(done) } else { answer }
 }
 
 /// Writes at the file's position, or its end, and moves it.

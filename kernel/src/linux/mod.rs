@@ -8,15 +8,17 @@
 //! | `start`, `load`, `clone`, `exec`, `exit`, `children` | from the first process to the last one waited for |
 //! | `node` | what a file is: the operations of whatever a path names and a descriptor holds |
 //! | `tree`, `open`, `stat`, `files`, `io` | paths, opening, metadata, descriptors, reading and writing |
-//! | `entries`, `names`, `attributes` | what is in a directory, what comes and goes there, what a file has beside its bytes |
+//! | `entries`, `names`, `attributes` | what a directory has, what comes and goes there, what a file is as a whole |
 //! | `directory`, `ram`, `inode` | the tree in RAM |
 //! | `dev`, `proc`, `sys` | what is in /dev, /proc and /sys |
 //! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
 //! | `memory`, `advice`, `remap`, `residence`, `brk` | mmap and its kin |
 //! | `shm`, `peer` | System V shared memory; copies from and to another process |
 //! | `signal` | actions, delivery, frames, return |
-//! | `futex`, `wait`, `time` | sleeping until somebody wakes, until a signal, until a time |
-//! | `sched`, `info` | on which CPUs; who am I and where |
+//! | `futex`, `poll`, `time` | sleeping until somebody wakes, until a file is ready, until a time |
+//! | `pipe`, `timer` | files that are neither in a tree nor devices |
+//! | `flock` | locks of files |
+//! | `sched`, `session`, `info` | on which CPUs; who belongs together; who am I and where |
 //! | `abi`, `errno` | structures; where every errno is born |
 //!
 //! Every address that a program gives goes through `user_memory`; nothing here is unsafe. A call that waits can be
@@ -43,6 +45,7 @@ pub(crate) mod errno;
 mod exec;
 mod exit;
 mod files;
+mod flock;
 mod futex;
 pub mod image;
 mod info;
@@ -54,12 +57,15 @@ mod names;
 mod node;
 mod open;
 mod peer;
+mod pipe;
+mod poll;
 mod proc;
 mod process;
 mod ram;
 mod remap;
 mod residence;
 mod sched;
+mod session;
 mod shm;
 mod signal;
 mod stack;
@@ -69,8 +75,8 @@ mod stat;
 mod sys;
 mod thread;
 mod time;
+mod timer;
 mod tree;
-mod wait;
 
 pub use arguments::arguments;
 pub use load::LoadError;

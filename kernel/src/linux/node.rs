@@ -6,6 +6,7 @@
 use super::directory::RamDirectory;
 use super::errno::{Answer, Errno};
 use super::inode::Inode;
+use super::poll::Changes;
 use super::stat::Metadata;
 use super::thread::Thread;
 use super::tree::Place;
@@ -13,6 +14,7 @@ use crate::initrd::File;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use linux_raw_sys::general::{POLLIN, POLLOUT, POLLRDNORM, POLLWRNORM, S_IFDIR, S_IFMT};
 use mm::pager::{Prot, Sharing};
 use mm::vma::Backing;
@@ -51,7 +53,7 @@ pub fn numbered(names: impl IntoIterator<Item = impl Into<String>>, position: u6
 }
 
 /// A file, a directory, a device, a link.
-pub trait Node: Send + Sync {
+pub trait Node: Any + Send + Sync {
     /// What stat(2) tells.
     fn metadata(&self) -> Metadata;
 
@@ -110,13 +112,14 @@ pub trait Node: Send + Sync {
         true
     }
 
-    /// Copies bytes from `position` on to the program; bytes copied, 0 at the end.
+    /// Copies bytes from `position` on to the program; bytes copied, 0 at the end. EAGAIN when none are there yet.
     fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
         let _ = (thread, position, buffer, count);
         Err(if self.is_directory() { Errno::EISDIR } else { Errno::EINVAL })
     }
 
-    /// Takes bytes from the program, to `position` (or [`END`]) on where that means something; bytes taken.
+    /// Takes bytes from the program, to `position` (or [`END`]) on where that means something; bytes taken. EAGAIN when
+    /// there is no room yet.
     fn write(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
         let _ = (thread, position, buffer, count);
         Err(Errno::EINVAL)
@@ -159,5 +162,10 @@ pub trait Node: Send + Sync {
     /// What poll(2) finds: what cannot block is always ready (include/linux/poll.h, DEFAULT_POLLMASK).
     fn events(&self) -> u32 {
         POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
+    }
+
+    /// How that may change.
+    fn changes(&self) -> Changes {
+        Changes::default()
     }
 }

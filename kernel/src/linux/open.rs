@@ -153,7 +153,7 @@ fn enter(thread: &Thread, place: Arc<Place>) -> Answer {
         return Err(Errno::ENOTDIR);
     }
     // What was left is dropped with the lock released.
-    let _left = core::mem::replace(&mut thread.process.settings.lock().directory, Some(place));
+    let _left = thread.process.settings.lock().directory.replace(place);
     Ok(0)
 }
 

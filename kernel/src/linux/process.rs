@@ -76,6 +76,8 @@ pub struct Program {
 pub struct Settings {
     /// RLIMIT_*.
     pub limits: [Rlimit; RLIM_NLIMITS as usize],
+    /// setpriority(2): -20 to 19. All run alike.
+    pub nice: i32,
     /// umask(2).
     pub umask: u32,
     /// Its current directory, if it has left the root.
@@ -88,10 +90,10 @@ pub struct Settings {
 pub struct Process {
     /// Its number: that of its first task.
     pub pid: i32,
-    /// Its process group and session: the first process of the run.
-    pub group_id: i32,
-    /// Holds the number until the process is forgotten.
-    _leader: Arc<Task>,
+    /// The task that leads its process group and session, and so keeps their number.
+    pub session: SpinLock<Arc<Task>>,
+    /// Its first task, which holds the number until the process is forgotten.
+    pub leader: Arc<Task>,
     /// [`INIT`], or the process that waits for it. Changes under the table's lock.
     parent: AtomicI32,
     /// What its parent gets when it ends; 0 is nothing.
@@ -129,7 +131,7 @@ impl Process {
     /// A process that consists of `member` alone.
     pub fn new(
         leader: Arc<Task>,
-        group_id: Option<i32>,
+        session: Arc<Task>,
         parent: i32,
         group: Group,
         settings: Settings,
@@ -137,8 +139,8 @@ impl Process {
         let pid = leader.tid();
         Process {
             pid,
-            group_id: group_id.unwrap_or(pid),
-            _leader: leader,
+            session: SpinLock::new(Rank::Process, session),
+            leader,
             parent: AtomicI32::new(parent),
             exit_signal: AtomicI32::new(i32::from(Signal::CHLD.number())),
             status: Once::new(),

@@ -1,12 +1,12 @@
 //! Files in RAM.
 //!
 //! What the initrd has of a file stays where it is; pages that were written, or mapped shared, are [`SharedPages`]. A
-//! shared mapping asks the file for its pages as it would ask a device ([`Pager`]), so that a truncation can take them
-//! back. Locks, outermost first:
+//! shared mapping asks the file for its pages as it would ask a device ([`mm::pager::Pager`]), so that a truncation
+//! can take them back. Locks, outermost first:
 //!
 //! 1. `changes`: one write or change of length at a time. Held while the program's memory is copied.
 //! 2. A space's lock: a fault holds it when it asks, and a truncation takes it to revoke.
-//! 3. `contents`: never held across either.
+//! 3. `contents`: nothing else is taken, and no memory of a program is touched, while it is held.
 //!
 //! So a file gets shorter in three steps: its length, after which no fault finds what is behind it; its mappings;
 //! its pages.

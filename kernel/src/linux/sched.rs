@@ -1,13 +1,13 @@
-//! Scheduling as programs may ask for it: on which CPUs. There is one policy, and no priorities.
+//! Scheduling as programs may ask for it: on which CPUs. There is one policy; priorities are kept and change nothing.
 
 use super::errno::{Answer, Errno};
 use super::io::{tell, tell_if_asked};
-use super::process;
+use super::process::{self, Process};
 use super::thread::Thread;
 use crate::task::{self, Task};
 use crate::user_memory;
 use alloc::sync::Arc;
-use linux_raw_sys::general::{SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR};
+use linux_raw_sys::general::{PRIO_PROCESS, SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR};
 
 /// The task of a thread, the caller's for 0, or ESRCH.
 fn find(thread: &Thread, tid: i32) -> Result<Arc<Task>, Errno> {
@@ -44,6 +44,27 @@ pub fn sched_getaffinity(thread: &mut Thread, tid: i32, len_bytes: u32, out: u64
     let mask = find(thread, tid)?.affinity() & task::online();
     user_memory::write_value(out, &mask)?;
     Ok(8)
+}
+
+/// The process that PRIO_PROCESS means; groups and users (PRIO_PGRP, PRIO_USER) are not known here.
+fn process_of(thread: &Thread, which: u32, pid: i32) -> Result<Arc<Process>, Errno> {
+    match (which, pid) {
+        (PRIO_PROCESS, 0) => Ok(Arc::clone(&thread.process)),
+        (PRIO_PROCESS, pid) => process::find(pid).ok_or(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// getpriority(2): 20 less the nice value.
+pub fn getpriority(thread: &mut Thread, which: u32, pid: i32) -> Answer {
+    let nice = process_of(thread, which, pid)?.settings.lock().nice;
+    Ok((20 - nice) as u64)
+}
+
+/// setpriority(2).
+pub fn setpriority(thread: &mut Thread, which: u32, pid: i32, nice: i32) -> Answer {
+    process_of(thread, which, pid)?.settings.lock().nice = nice.clamp(-20, 19);
+    Ok(0)
 }
 
 /// getcpu(2): there is one node.

@@ -1,6 +1,7 @@
 //! The first process of a run, and the end of the last one.
 
 use super::files::Descriptors;
+use super::flock;
 use super::load::{self, LoadError, Loaded};
 use super::process::{self, ExitStatus, INIT, Process, Settings};
 use super::shm;
@@ -27,6 +28,7 @@ pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus,
         task::preempt_point();
         task::yield_now();
     }
+    flock::forget_unmapped();
     tree::fell();
     shm::forget_all();
     Ok(first?.status().expect("the wait above is over when there is one"))
@@ -40,8 +42,8 @@ fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>,
     let member = Member::new(Arc::clone(&task), 0);
     let group = Group::new(Arc::clone(&member), Actions::new()).map_err(|_| LoadError::NoMemory)?;
     let limits = super::info::default_limits();
-    let settings = Settings { limits, umask: 0o022, directory: None, executable: file };
-    let process = Arc::new(Process::new(Arc::clone(&task), None, INIT, group, settings));
+    let settings = Settings { limits, nice: 0, umask: 0o022, directory: None, executable: file };
+    let process = Arc::new(Process::new(Arc::clone(&task), Arc::clone(&task), INIT, group, settings));
     process.publish().map_err(|_| LoadError::NoMemory)?;
     space.set_owner(process.pid.unsigned_abs());
     process.use_space(&space);

@@ -21,6 +21,8 @@ pub enum FileSystem {
     Ram = 1,
     Dev = 5,
     Streams = 13,
+    Pipes = 14,
+    Anonymous = 15,
     Proc = 20,
     Sys = 21,
 }
@@ -49,6 +51,15 @@ impl Metadata {
     pub fn new(file_system: FileSystem, inode: u64, mode: u32) -> Metadata {
         let links = if mode & S_IFMT == S_IFDIR { 2 } else { 1 };
         Metadata { file_system, inode, mode, device: (0, 0), size_bytes: 0, mtime_ns: 0, links }
+    }
+
+    /// The same where a path names one file at a time: the inode number is made of it.
+    pub fn of_path(file_system: FileSystem, path: &str, mode: u32) -> Metadata {
+        let mix = |hash: u64, part: &[u8]| {
+            let part = part.iter().fold(0, |word, &byte| word << 8 | u64::from(byte));
+            (hash ^ part).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+        };
+        Metadata::new(file_system, path.as_bytes().chunks(8).fold(0, mix), mode)
     }
 
     /// Device (major, minor) and inode, as /proc/self/maps shows them.

@@ -1,39 +1,281 @@
-//! The files of /sys that control dax devices: Linux's paths and modes (reference 5.9). What they show and take is
-//! in [`attributes`].
+//! /sys: Linux's paths, modes and texts (reference 5.9). What is there stands in tables of rows: [`tables`] has those
+//! of the machine and the links to devices, [`nd`] those of NVDIMMs, [`attributes`] those of dax devices and regions,
+//! which also control them.
 //!
-//! | path | files |
+//! | path | rows |
 //! |---|---|
-//! | /sys/bus/dax/devices/daxX.Y, /sys/dev/char/M:m | [`DEVICE`], `mappingN/` [`RANGE`], `dax_region/` [`REGION`] |
-//! | /sys/bus/nd/devices/regionN/dax_region | [`REGION`]; also of a region without a device |
-//! | /sys/bus/dax/drivers/device_dax | [`DRIVER`] |
+//! | /sys | [`tables::ROOT`] |
+//! | /sys/devices/LNXSYSTM:00/LNXSYBUS:00/ACPI0012:00/ndbus0 (B) | [`nd::BUS`], where there is an NFIT |
+//! | B/nmemN, B/regionN, B/regionN/namespaceN.0, B/regionN/daxN.0 | `nd::DIMM`, `REGION`, `NAMESPACE`, `CLAIM` |
+//! | B/regionN/daxN.0/daxN.M; /sys/devices/platform/hmem.N/daxN.M of a volatile region | `attributes::DEVICE` |
+//! | dax_region beside the devices | `attributes::REGION` |
 //!
-//! An open file holds its device or region, and each access asks whether it is still there: ENODEV when it is not,
-//! even if another has got its name. As on Linux a write is one command, and a read formats the text anew.
+//! A node holds what it is about, and each access asks whether that is still there: ENODEV when it is not, even if
+//! another has got its name. As on Linux a write is one command, and a read formats the text anew.
 
 mod attributes;
+#[cfg(feature = "dax_pmem")]
+mod nd;
+mod tables;
 
-use super::dev::DAX_MAJOR;
 use super::errno::{Answer, Errno};
 use super::io::copy_out;
 use super::memory::check_reserve;
-use super::node::Node;
+use super::node::{Entry, Node};
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
-use super::tree;
-use crate::control;
+use crate::control::ControlError;
 use crate::log_limit::Limit;
-use crate::machine::machine;
 use crate::user_memory;
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use attributes::{Attribute, DEVICE, DRIVER, Driver, RANGE, REGION, Range, Subject};
-use dax::{DevDax, DeviceName};
-use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, O_WRONLY, S_IFREG};
+use alloc::vec::Vec;
+use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, O_WRONLY, S_IFDIR, S_IFLNK, S_IFREG};
 use mm::range::PAGE_SIZE;
 
 /// Longer texts mean nothing in any of the files.
 const MAX_TEXT: usize = 64;
+
+/// What rows are about.
+pub trait Subject: Send + Sync + Clone + 'static {
+    /// As it is now; `NoDevice` when it is gone.
+    fn now(&self) -> Result<Self, ControlError>;
+}
+
+/// A path in a directory about a `T`, and what is there. The directories on the way need no rows.
+pub struct Row<T: 'static> {
+    path: &'static str,
+    kind: Kind<T>,
+    /// Is it there?
+    exists: fn(&T) -> bool,
+}
+
+enum Kind<T: 'static> {
+    File(Attribute<T>),
+    /// A link to this path under /sys.
+    Link(fn(&T) -> String),
+    /// A directory about the same.
+    Group(&'static [Row<T>]),
+    /// As many as there are; `*` in the path's last name is a number, or what else tells them apart.
+    Each(Each<T>),
+}
+
+/// A file: its text without the last newline, and what a text that is written does.
+pub struct Attribute<T> {
+    /// The permission bits of st_mode.
+    mode: u32,
+    show: Option<fn(&T) -> String>,
+    store: Option<Store<T>>,
+}
+
+/// Does what a text says.
+type Store<T> = fn(&T, &str) -> Result<(), ControlError>;
+
+struct Each<T> {
+    spelling: Spelling,
+    /// The first key of those that are there, from this one on.
+    next: fn(&T, u64) -> Option<u64>,
+    /// What is there, by its key and path.
+    node: fn(&T, u64, String) -> Option<Arc<dyn Node>>,
+}
+
+/// How keys, which are below [`ROW_KEYS`], stand in names.
+pub struct Spelling {
+    write: fn(u64) -> Option<String>,
+    read: fn(&str) -> Option<u64>,
+}
+
+/// A number has one spelling.
+pub const NUMBER: Spelling = Spelling {
+    write: |key| Some(key.to_string()),
+    read: |text| text.parse().ok().filter(|key: &u64| key.to_string() == text),
+};
+
+/// Positions in a directory: a row's number times this, and the key of one of [`Each`].
+const ROW_KEYS: u64 = 1 << 56;
+
+/// The most names that a directory tells at once.
+const NAMES_AT_ONCE: usize = 64;
+
+impl<T> Row<T> {
+    const fn new(path: &'static str, kind: Kind<T>) -> Row<T> {
+        Row { path, kind, exists: |_| true }
+    }
+
+    const fn file(
+        path: &'static str,
+        mode: u32,
+        show: Option<fn(&T) -> String>,
+        store: Option<Store<T>>,
+    ) -> Row<T> {
+        Row::new(path, Kind::File(Attribute { mode, show, store }))
+    }
+
+    const fn shown(path: &'static str, show: fn(&T) -> String) -> Row<T> {
+        Row::file(path, 0o444, Some(show), None)
+    }
+
+    /// Only root may read it, as it names physical addresses.
+    const fn secret(path: &'static str, show: fn(&T) -> String) -> Row<T> {
+        Row::file(path, 0o400, Some(show), None)
+    }
+
+    const fn stored(path: &'static str, store: Store<T>) -> Row<T> {
+        Row::file(path, 0o200, None, Some(store))
+    }
+
+    const fn both(path: &'static str, show: fn(&T) -> String, store: Store<T>) -> Row<T> {
+        Row::file(path, 0o644, Some(show), Some(store))
+    }
+
+    const fn link(path: &'static str, target: fn(&T) -> String) -> Row<T> {
+        Row::new(path, Kind::Link(target))
+    }
+
+    const fn group(path: &'static str, rows: &'static [Row<T>]) -> Row<T> {
+        Row::new(path, Kind::Group(rows))
+    }
+
+    const fn each(
+        path: &'static str,
+        spelling: Spelling,
+        next: fn(&T, u64) -> Option<u64>,
+        node: fn(&T, u64, String) -> Option<Arc<dyn Node>>,
+    ) -> Row<T> {
+        Row::new(path, Kind::Each(Each { spelling, next, node }))
+    }
+
+    const fn only_if(self, exists: fn(&T) -> bool) -> Row<T> {
+        Row { exists, ..self }
+    }
+}
+
+/// /sys itself.
+pub fn root() -> Arc<dyn Node> {
+    SysDirectory::at("/sys".into(), tables::System, tables::ROOT)
+}
+
+struct SysDirectory<T: 'static> {
+    path: String,
+    subject: T,
+    rows: &'static [Row<T>],
+    /// The rows whose paths begin so are here; it is empty or ends in a slash.
+    prefix: &'static str,
+}
+
+impl<T: Subject> SysDirectory<T> {
+    fn at(path: String, subject: T, rows: &'static [Row<T>]) -> Arc<dyn Node> {
+        Arc::new(SysDirectory { path, subject, rows, prefix: "" })
+    }
+
+    /// The rows that are here or below, with their paths as seen from here.
+    fn rows(&self) -> impl Iterator<Item = (&'static Row<T>, &'static str)> {
+        self.rows.iter().filter_map(|row| Some((row, row.path.strip_prefix(self.prefix)?)))
+    }
+
+    fn find(&self, name: &str) -> Option<Arc<dyn Node>> {
+        let subject = self.subject.now().ok()?;
+        let path = format!("{}/{name}", self.path);
+        for (row, here) in self.rows() {
+            if let Kind::Each(each) = &row.kind
+                && !here.contains('/')
+            {
+                let key = here.split_once('*').and_then(|(before, behind)| {
+                    (each.spelling.read)(name.strip_prefix(before)?.strip_suffix(behind)?)
+                });
+                if let Some(key) =
+                    key.filter(|&key| key < ROW_KEYS && (each.next)(&subject, key) == Some(key))
+                {
+                    return (each.node)(&subject, key, path);
+                }
+                continue;
+            }
+            let Some(below) =
+                here.strip_prefix(name).filter(|below| below.is_empty() || below.starts_with('/'))
+            else {
+                continue;
+            };
+            if (row.exists)(&subject) {
+                return Some(match &row.kind {
+                    _ if !below.is_empty() => {
+                        let prefix = row.path.strip_suffix(&below[1..])?;
+                        Arc::new(SysDirectory { path, subject, rows: self.rows, prefix })
+                    }
+                    Kind::File(attribute) => SysFile::at(path, subject, attribute),
+                    Kind::Link(target) => SysLink::at(path, target(&subject)),
+                    Kind::Group(rows) => SysDirectory::at(path, subject, rows),
+                    Kind::Each(_) => return None,
+                });
+            }
+        }
+        None
+    }
+}
+
+impl<T: Subject> Node for SysDirectory<T> {
+    fn metadata(&self) -> Metadata {
+        Metadata::of_path(FileSystem::Sys, &self.path, S_IFDIR | 0o755)
+    }
+
+    fn is_directory(&self) -> bool {
+        true
+    }
+
+    fn lookup(&self, _: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
+        self.find(name).ok_or(Errno::ENOENT)
+    }
+
+    fn entries(&self, _: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
+        let subject = self.subject.now()?;
+        let (mut entries, mut before) = (Vec::new(), "");
+        for (number, (row, path)) in (0..).zip(self.rows()).filter(|(_, (row, _))| (row.exists)(&subject)) {
+            let name = path.split('/').next().unwrap_or(path);
+            // Rows of one directory stand together.
+            if core::mem::replace(&mut before, name) == name || number < position / ROW_KEYS {
+                continue;
+            }
+            let mut key = if number == position / ROW_KEYS { position % ROW_KEYS } else { 0 };
+            let next = |key| match &row.kind {
+                Kind::Each(each) if path == name => {
+                    let key = (each.next)(&subject, key)?;
+                    Some((key, name.replace('*', &(each.spelling.write)(key)?)))
+                }
+                _ => (key == 0).then(|| (0, name.into())),
+            };
+            while let Some((found, name)) = next(key).filter(|_| entries.len() < NAMES_AT_ONCE) {
+                entries.push(Entry { position: number * ROW_KEYS + found, name });
+                key = found + 1;
+            }
+        }
+        Ok(entries)
+    }
+}
+
+struct SysLink {
+    path: String,
+    target: String,
+}
+
+impl SysLink {
+    /// A link to `target` under /sys.
+    fn at(path: String, target: String) -> Arc<dyn Node> {
+        Arc::new(SysLink { path, target })
+    }
+}
+
+impl Node for SysLink {
+    fn metadata(&self) -> Metadata {
+        Metadata::of_path(FileSystem::Sys, &self.path, S_IFLNK | 0o777)
+    }
+
+    /// Relative to its directory, as Linux's are.
+    fn link(&self) -> Option<String> {
+        // Of /sys/bus/dax/devices/dax0.0 three: up to /sys.
+        let up = self.path.matches('/').count().saturating_sub(2);
+        Some(format!("{}{}", "../".repeat(up), self.target))
+    }
+}
 
 /// A file.
 struct SysFile<T: 'static> {
@@ -42,86 +284,19 @@ struct SysFile<T: 'static> {
     attribute: &'static Attribute<T>,
 }
 
-/// The directory /sys.
-pub fn root() -> Arc<dyn Node> {
-    tree::directory("/sys")
-}
-
-/// Finds what an absolute path under /sys names.
-pub fn find(path: &str) -> Option<Arc<dyn Node>> {
-    let mut names = [""; 10];
-    let mut count = 0;
-    for name in path.split('/').filter(|name| !name.is_empty()) {
-        *names.get_mut(count)? = name;
-        count += 1;
+impl<T: Subject> SysFile<T> {
+    fn at(path: String, subject: T, attribute: &'static Attribute<T>) -> Arc<dyn Node> {
+        Arc::new(SysFile { path, subject, attribute })
     }
-    match names[..count].get(1..)? {
-        [] | ["bus"] | ["bus", "dax" | "nd"] | ["bus", "dax" | "nd", "devices"] => {
-            Some(tree::directory(path))
-        }
-        ["bus", "dax", "drivers"] | ["dev"] | ["dev", "char"] => Some(tree::directory(path)),
-        ["bus", "dax", "drivers", "device_dax", rest @ ..] => file(path, rest, Driver, DRIVER),
-        ["bus", "dax", "devices", name, rest @ ..] => {
-            find_in_device(path, rest, control::device(DeviceName::parse(name)?).ok()?)
-        }
-        ["dev", "char", number, rest @ ..] => {
-            let (major, minor) = number.split_once(':')?;
-            let minor = minor.parse().ok().filter(|_| major.parse() == Ok(DAX_MAJOR))?;
-            find_in_device(path, rest, machine().registry.by_number(minor)?)
-        }
-        ["bus", "nd", "devices", name, rest @ ..] => {
-            let region = machine().registry.region(name.strip_prefix("region").and_then(number)?)?;
-            match rest {
-                [] => Some(tree::directory(path)),
-                ["dax_region", rest @ ..] => file(path, rest, region, REGION),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-fn find_in_device(path: &str, rest: &[&str], device: Arc<DevDax>) -> Option<Arc<dyn Node>> {
-    match rest {
-        ["dax_region", rest @ ..] => file(path, rest, device.region().clone(), REGION),
-        ["mapping", ..] | [] => file(path, rest, device, DEVICE),
-        [directory, rest @ ..] if let Some(index) = directory.strip_prefix("mapping") => {
-            let index = number(index)? as usize;
-            device.ranges().nth(index)?;
-            file(path, rest, Range { device, index }, RANGE)
-        }
-        rest => file(path, rest, device, DEVICE),
-    }
-}
-
-/// A group's own directory, or one of its files.
-fn file<T: Subject>(
-    path: &str,
-    rest: &[&str],
-    subject: T,
-    table: &'static [Attribute<T>],
-) -> Option<Arc<dyn Node>> {
-    match rest {
-        [] => Some(tree::directory(path)),
-        [name] => {
-            let attribute = table.iter().find(|attribute| attribute.name == *name)?;
-            Some(Arc::new(SysFile { path: path.into(), subject, attribute }))
-        }
-        _ => None,
-    }
-}
-
-/// A number in a name, which has one spelling.
-fn number(text: &str) -> Option<u32> {
-    let is_canonical = text == "0" || !text.starts_with(['0', '+']);
-    text.parse().ok().filter(|_| is_canonical)
 }
 
 impl<T: Subject> Node for SysFile<T> {
-    /// One inode number for all: they come and go with the devices. As on Linux each is a page long.
+    /// As on Linux each is a page long.
     fn metadata(&self) -> Metadata {
-        let metadata = Metadata::new(FileSystem::Sys, 2, S_IFREG | self.attribute.mode);
-        Metadata { size_bytes: PAGE_SIZE, ..metadata }
+        Metadata {
+            size_bytes: PAGE_SIZE,
+            ..Metadata::of_path(FileSystem::Sys, &self.path, S_IFREG | self.attribute.mode)
+        }
     }
 
     /// Permissions hold for user 0 here, too (fs/kernfs/file.c, kernfs_fop_open).
@@ -157,7 +332,7 @@ impl<T: Subject> Node for SysFile<T> {
         let text = core::str::from_utf8(bytes).map(|text| text.strip_suffix('\n').unwrap_or(text));
         let text = text.ok().filter(|_| len <= MAX_TEXT).unwrap_or("?");
         // What gives memory back must work when there is none.
-        if !matches!(self.attribute.name, "unbind" | "delete") {
+        if !self.path.ends_with("/unbind") && !self.path.ends_with("/delete") {
             check_reserve()?;
         }
         let store = self.attribute.store.ok_or(Errno::EINVAL)?;
@@ -176,21 +351,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_paths_that_need_no_device_are_found() {
-        for directory in ["", "/bus", "/bus/dax/devices", "/bus/dax/drivers/device_dax", "/dev/char"] {
-            let path = format!("/sys{directory}");
-            assert!(find(&path).unwrap().is_directory(), "{path}");
-        }
-        let bind = find("/sys/bus/dax/drivers/device_dax/bind").unwrap();
+    fn a_directory_has_the_files_of_its_rows() {
+        static ROWS: &[Row<tables::System>] = &[
+            Row::stored("bind", |_, _| Ok(())),
+            Row::shown("below/here/file", |_| "1".into()),
+            Row::link("driver", |_| "bus/dax/drivers/device_dax".into()),
+            Row::link("nothing", |_| String::new()).only_if(|_| false),
+            Row::each(
+                "cpu*",
+                NUMBER,
+                |_, from| (from < 2).then_some(from),
+                |_, key, path| Some(SysLink::at(path, key.to_string())),
+            ),
+        ];
+        let path = "/sys/devices/x".into();
+        let directory = SysDirectory { path, subject: tables::System, rows: ROWS, prefix: "" };
+        let bind = directory.find("bind").unwrap();
         assert_eq!(bind.metadata().mode, S_IFREG | 0o200);
         assert_eq!(bind.open(O_RDONLY).err(), Some(Errno::EACCES));
-        for missing in [
-            "/class",
-            "/bus/dax/drivers/kmem/bind",
-            "/bus/dax/drivers/device_dax/bind/x",
-            "/1/2/3/4/5/6/7/8/9/10",
-        ] {
-            assert!(find(&format!("/sys{missing}")).is_none(), "{missing}");
-        }
+        assert!(directory.find("below").unwrap().is_directory());
+        let link = directory.find("driver").unwrap();
+        assert_eq!(link.link().as_deref(), Some("../../bus/dax/drivers/device_dax"));
+        assert!(
+            ["nothing", "", "cpu2", "cpu01", "cpu+1", "*"].iter().all(|name| directory.find(name).is_none())
+        );
+        assert_eq!(directory.find("cpu1").unwrap().link().as_deref(), Some("../../1"));
+        assert_ne!(bind.metadata().inode, link.metadata().inode);
     }
 }

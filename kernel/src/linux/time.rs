@@ -26,7 +26,8 @@ fn now(thread: &Thread, clock: u32) -> Answer {
     }
 }
 
-fn to_timespec(ns: u64) -> Timespec {
+/// The same as a struct timespec.
+pub fn to_timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / NS_PER_SECOND) as i64, tv_nsec: (ns % NS_PER_SECOND) as i64 }
 }
 

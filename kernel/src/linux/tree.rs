@@ -5,20 +5,17 @@
 
 use super::directory;
 use super::errno::Errno;
-use super::node::{Entry, Node};
-use super::stat::{FileSystem, Metadata};
+use super::node::Node;
 #[cfg(feature = "dax")]
 use super::sys;
 use super::thread::Thread;
 use super::{dev, proc};
 use crate::machine::machine;
 use crate::user_memory;
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use linux_raw_sys::general::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, NAME_MAX, PATH_MAX, S_IFDIR, S_IFLNK, S_IFMT,
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, NAME_MAX, PATH_MAX, S_IFLNK, S_IFMT,
 };
 use mm::lock::SpaceLock;
 use spin::LazyLock;
@@ -219,42 +216,4 @@ pub fn walk(thread: &Thread, directory: i32, path: &str, links: Links) -> Result
         let walked = rest.len() - behind.len();
         rest.drain(..walked);
     }
-}
-
-/// A directory of /proc or /sys by its absolute path.
-struct PathDirectory {
-    path: String,
-}
-
-impl Node for PathDirectory {
-    fn metadata(&self) -> Metadata {
-        let is_proc = self.path.starts_with("/proc");
-        let file_system = if is_proc { FileSystem::Proc } else { FileSystem::Sys };
-        Metadata::new(file_system, 1, S_IFDIR | 0o755)
-    }
-
-    fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
-        let path = format!("{}/{name}", self.path);
-        let found = match path.strip_prefix("/proc") {
-            Some(_) => proc::find(thread, &path),
-            #[cfg(feature = "dax")]
-            None => sys::find(&path),
-            #[cfg(not(feature = "dax"))]
-            None => None,
-        };
-        found.ok_or(Errno::ENOENT)
-    }
-
-    fn entries(&self, _: &Thread, _: u64) -> Result<Vec<Entry>, Errno> {
-        Ok(Vec::new())
-    }
-
-    fn flush(&self) -> Result<(), Errno> {
-        Ok(())
-    }
-}
-
-/// The directory of this path.
-pub fn directory(path: &str) -> Arc<dyn Node> {
-    Arc::new(PathDirectory { path: path.into() })
 }

@@ -12,7 +12,7 @@ use dax::{MediaAccess, RegionConfig, RegionKind};
 use entry::PHYSMAP_BASE;
 use mm::range::{MapSize, PhysRange};
 use nfit::{DeviceHandle, Nfit, Region};
-use nvdimm::{Extent, Found, LabelArea, Unreadable};
+use nvdimm::{Extent, Found, LabelArea, Placement, Unreadable};
 use platform::mailbox;
 use x86_64::structures::paging::PageTableFlags;
 
@@ -67,12 +67,24 @@ fn usable(found: &Found, range: PhysRange) -> Option<(PhysRange, Option<MapSize>
     }
 }
 
+/// The info block of a region whose devices are in `data`; `None` where that leaves no room for one.
+pub fn info_block(region: &Region<'_>, data: PhysRange) -> Option<Placement> {
+    let range = PhysRange::new(region.base, region.len_bytes)?;
+    if data.overlaps(range.part(0, nvdimm::HEAD_BYTES as u64)?) {
+        return None;
+    }
+    match identify(region, false, range) {
+        Found::DevDax(placement) => Some(placement),
+        _ => None,
+    }
+}
+
 /// What is on the range, by its head and the label areas of its DIMMs.
 fn identify(region: &Region<'_>, has_mailbox: bool, range: PhysRange) -> Found {
     let head_bytes = (nvdimm::HEAD_BYTES as u64).min(range.len_bytes()) as usize;
     let head = (PHYSMAP_BASE + range.start().as_u64()) as *const u8;
-    // SAFETY: 1. the physmap maps the range, and nothing else uses it: it was just reserved;
-    // 2. no program runs yet that could write there.
+    // SAFETY: 1. the physmap maps the range, which was reserved and is nobody else's;
+    // 2. nothing writes to its head: no program runs yet, or `info_block` has seen that no device has it.
     let head = unsafe { core::slice::from_raw_parts(head, head_bytes) };
     let handles = region.mappings().map(|mapping| mapping.memdev.device_handle);
     let areas = handles.filter(|_| has_mailbox).filter_map(MailboxLabels::of);

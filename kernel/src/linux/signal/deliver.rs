@@ -28,7 +28,20 @@ impl Thread {
         }
         // A signal that was ignored after all ends an rt_sigsuspend without a frame that restores the mask.
         self.resume_mask();
-        self.signals.restart = None;
+        // No handler ran: the call goes on.
+        let interrupted = self.signals.restart.take();
+        self.restart(interrupted);
+    }
+
+    /// Starts an interrupted call again, unless it has done a part of its work and says so.
+    fn restart(&mut self, call: Option<u64>) {
+        if let Some(call) = call
+            && self.context.rax == Errno::EINTR.to_rax()
+        {
+            // Back onto the `syscall` instruction, which is two bytes long.
+            self.context.rax = call;
+            self.context.rip = self.context.rip.wrapping_sub(2);
+        }
     }
 
     fn deliver(&mut self, signal: Signal, info: &SigInfo) {
@@ -84,11 +97,8 @@ impl Thread {
         if let Some(mark) = frame::end_mark() {
             user_memory::write(place.fpstate + image_bytes as u64, &mark)?;
         }
-        if let Some(call) = self.signals.restart.take().filter(|_| has(SA_RESTART)) {
-            // Back onto the `syscall` instruction, which is two bytes long.
-            self.context.rax = call;
-            self.context.rip = self.context.rip.wrapping_sub(2);
-        }
+        let interrupted = self.signals.restart.take().filter(|_| has(SA_RESTART));
+        self.restart(interrupted);
         let blocked = self.member.blocked();
         let signals = &mut self.signals;
         let mask = signals.suspended.unwrap_or(blocked);

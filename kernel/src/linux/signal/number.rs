@@ -2,8 +2,8 @@
 
 use core::fmt;
 use linux_raw_sys::general::{
-    SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU,
-    SIGURG, SIGWINCH,
+    SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN,
+    SIGTTOU, SIGURG, SIGWINCH,
 };
 
 /// A signal, 1 to 64.
@@ -46,6 +46,8 @@ impl Signal {
     pub const ILL: Signal = Signal(SIGILL as u8);
     /// A breakpoint.
     pub const TRAP: Signal = Signal(SIGTRAP as u8);
+    /// A write that nobody will read.
+    pub const PIPE: Signal = Signal(SIGPIPE as u8);
     /// A child ended.
     pub const CHLD: Signal = Signal(SIGCHLD as u8);
 

@@ -14,10 +14,18 @@ impl Process {
     }
 }
 
+impl Thread {
+    /// Sends this thread a signal in its own name.
+    pub fn raise(&self, signal: Signal) {
+        let sent = Sent { signal, code: SI_USER as i32, pid: self.process.pid, status: 0 };
+        self.process.group.lock().send(Some(&self.member), sent);
+    }
+}
+
 /// kill(2): one process, or all of a group (0 and below -1), or all but the caller (-1).
 pub fn kill(thread: &mut Thread, pid: i32, signal: u32) -> Answer {
     let sent = sent(thread, signal, SI_USER as i32)?;
-    let (own, group) = (thread.process.pid, thread.process.group_id);
+    let (own, group) = (thread.process.pid, thread.process.group_id());
     let mut found = false;
     let mut send = |process: &Process| {
         found = true;
@@ -29,9 +37,9 @@ pub fn kill(thread: &mut Thread, pid: i32, signal: u32) -> Answer {
         1.. => process::find(pid).iter().for_each(|process| send(process)),
         _ => process::for_each(|process| {
             let is_meant = match pid {
-                0 => process.group_id == group,
+                0 => process.group_id() == group,
                 -1 => process.pid != own,
-                _ => process.group_id.checked_neg() == Some(pid),
+                _ => process.group_id().checked_neg() == Some(pid),
             };
             if is_meant {
                 send(process);

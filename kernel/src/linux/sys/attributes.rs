@@ -1,6 +1,8 @@
-//! What the attributes show and take (reference 5.9). Ours beside Linux's: `dax_region/scrub`, and `SIZE revoke`
-//! written to a device's `size`.
+//! What dax devices and regions show and take (reference 5.9). Ours beside Linux's: `dax_region/scrub`, and
+//! `SIZE revoke` written to a device's `size`.
 
+use super::tables::ND_BUS;
+use super::{NUMBER, Row, Spelling, Subject, SysDirectory};
 use crate::control::{self, ControlError, WhenBound};
 use crate::linux::dev::DAX_MAJOR;
 use crate::machine::machine;
@@ -9,41 +11,8 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use dax::ranges::DevRange;
-use dax::{DaxRegion, DevDax, DeviceName, Scrub};
+use dax::{DaxRegion, DevDax, DeviceName, RegionKind, Scrub};
 use mm::range::{PAGE_SIZE, PhysRange};
-
-/// Does what a text says.
-type Store<T> = fn(&T, &str) -> Result<(), ControlError>;
-
-/// A file of a `T`.
-pub struct Attribute<T> {
-    pub name: &'static str,
-    /// The permission bits of st_mode.
-    pub mode: u32,
-    /// Its text, without the newline.
-    pub show: Option<fn(&T) -> String>,
-    pub store: Option<Store<T>>,
-}
-
-impl<T> Attribute<T> {
-    const fn shown(name: &'static str, mode: u32, show: fn(&T) -> String) -> Attribute<T> {
-        Attribute { name, mode, show: Some(show), store: None }
-    }
-
-    const fn stored(name: &'static str, store: Store<T>) -> Attribute<T> {
-        Attribute { name, mode: 0o200, show: None, store: Some(store) }
-    }
-
-    const fn both(name: &'static str, show: fn(&T) -> String, store: Store<T>) -> Attribute<T> {
-        Attribute { name, mode: 0o644, show: Some(show), store: Some(store) }
-    }
-}
-
-/// What attributes are of.
-pub trait Subject: Send + Sync + Sized {
-    /// As it is now; `NoDevice` when it is gone.
-    fn now(&self) -> Result<Self, ControlError>;
-}
 
 impl Subject for Arc<DevDax> {
     /// A resized device is another object of the same number, which nobody else gets while this one is held.
@@ -61,6 +30,7 @@ impl Subject for Arc<DaxRegion> {
 }
 
 /// One of a device's ranges.
+#[derive(Clone)]
 pub struct Range {
     pub device: Arc<DevDax>,
     pub index: usize,
@@ -83,73 +53,127 @@ impl Subject for Range {
     }
 }
 
-/// The driver of dax devices.
-pub struct Driver;
-
-impl Subject for Driver {
-    fn now(&self) -> Result<Self, ControlError> {
-        Ok(Driver)
+/// Where a region is, under /sys: behind the bus of the NVDIMMs or, other memory, a platform device's
+/// (drivers/dax/hmem).
+pub fn region_path(region: &DaxRegion) -> String {
+    match region.kind() {
+        RegionKind::Persistent => format!("{ND_BUS}/region{}", region.id()),
+        RegionKind::Volatile => format!("devices/platform/hmem.{}", region.id()),
     }
 }
 
+/// Where its devices are, under /sys: an NVDIMM's behind the claim of its namespace.
+pub fn home(region: &DaxRegion) -> String {
+    let path = region_path(region);
+    match region.kind() {
+        RegionKind::Persistent => format!("{path}/dax{}.0", region.id()),
+        RegionKind::Volatile => path,
+    }
+}
+
+/// Where it is, under /sys.
+pub fn path_of(device: &DevDax) -> String {
+    format!("{}/{}", home(device.region()), device.name())
+}
+
 /// The files of a device.
-pub const DEVICE: &[Attribute<Arc<DevDax>>] = &[
-    Attribute::both("size", |device| device.size_bytes().to_string(), resize),
-    Attribute::both("align", |device| device.align().bytes().to_string(), set_align),
-    Attribute::shown("resource", 0o400, |device| {
+pub static DEVICE: &[Row<Arc<DevDax>>] = &[
+    Row::both("size", |device| device.size_bytes().to_string(), resize),
+    Row::both("align", |device| device.align().bytes().to_string(), set_align),
+    Row::secret("resource", |device| {
         let first = device.ranges().next().map_or(device.region().range(), |range| range.phys);
         hex(first.start().as_u64())
     }),
-    Attribute::shown("target_node", 0o444, show_node),
-    Attribute::shown("numa_node", 0o444, show_node),
-    Attribute::shown("dev", 0o444, |device| format!("{DAX_MAJOR}:{}", device.number())),
-    Attribute::shown("modalias", 0o444, |_| "dax:t0".into()),
-    Attribute::stored("mapping", add_mapping),
+    Row::shown("target_node", |device| show_node(device.region())),
+    Row::shown("numa_node", |device| show_node(device.region())),
+    Row::shown("dev", |device| format!("{DAX_MAJOR}:{}", device.number())),
+    Row::shown("modalias", |_| "dax:t0".into()),
+    Row::shown("uevent", |device| {
+        let driver = if device.is_alive() { "DRIVER=device_dax\n" } else { "" };
+        let (minor, name) = (device.number(), device.name());
+        format!("MAJOR={DAX_MAJOR}\nMINOR={minor}\nDEVNAME={name}\n{driver}MODALIAS=dax:t0")
+    }),
+    Row::stored("mapping", add_mapping),
+    Row::each(
+        "mapping*",
+        NUMBER,
+        |device, from| (from < device.ranges().count() as u64).then_some(from),
+        |device, index, path| {
+            let range = Range { device: device.clone(), index: index as usize };
+            Some(SysDirectory::at(path, range, RANGE))
+        },
+    ),
+    Row::link("subsystem", |_| "bus/dax".into()),
+    Row::link("driver", |_| "bus/dax/drivers/device_dax".into()).only_if(|device| device.is_alive()),
+    // On Linux it is beside the device only.
+    Row::link("dax_region", |device| format!("{}/dax_region", home(device.region()))),
 ];
 
 /// The files of each of a device's ranges.
-pub const RANGE: &[Attribute<Range>] = &[
-    Attribute::shown("start", 0o400, |range| range.show(|range| range.phys.start().as_u64())),
-    Attribute::shown("end", 0o400, |range| range.show(|range| range.phys.end() - 1)),
-    Attribute::shown("page_offset", 0o400, |range| range.show(|range| range.offset_bytes / PAGE_SIZE)),
+static RANGE: &[Row<Range>] = &[
+    Row::secret("start", |range| range.show(|range| range.phys.start().as_u64())),
+    Row::secret("end", |range| range.show(|range| range.phys.end() - 1)),
+    Row::secret("page_offset", |range| range.show(|range| range.offset_bytes / PAGE_SIZE)),
 ];
+
+/// What has devices: the files of its region, and the devices.
+pub static HOME: &[Row<Arc<DaxRegion>>] = &[Row::group("dax_region", REGION), DEVICES];
+
+/// The devices of a region.
+pub const DEVICES: Row<Arc<DaxRegion>> = Row::each(
+    "*",
+    DEVICE_NAME,
+    |region, from| {
+        let least = DeviceName { region: region.id(), id: 0 };
+        let from = from.max(key_of(least));
+        let device = region.next_device(name_of(from).id).filter(|_| name_of(from).region == region.id())?;
+        Some(key_of(device.name()))
+    },
+    |region, key, path| Some(SysDirectory::at(path, region.device(name_of(key).id)?, DEVICE)),
+);
+
+/// Devices by name.
+pub const DEVICE_NAME: Spelling = Spelling {
+    write: |key| Some(name_of(key).to_string()),
+    read: |text| DeviceName::parse(text).map(key_of),
+};
+
+/// The key of a device, in the order of names.
+pub fn key_of(name: DeviceName) -> u64 {
+    u64::from(name.region) << 24 | u64::from(name.id)
+}
+
+/// The name behind a key.
+pub fn name_of(key: u64) -> DeviceName {
+    DeviceName { region: (key >> 24) as u32, id: key as u32 & 0xff_ffff }
+}
 
 /// The files of a region.
-pub const REGION: &[Attribute<Arc<DaxRegion>>] = &[
-    Attribute::shown("id", 0o444, |region| region.id().to_string()),
-    Attribute::shown("size", 0o444, |region| region.range().len_bytes().to_string()),
-    Attribute::shown("align", 0o444, |region| region.align().bytes().to_string()),
-    Attribute::shown("available_size", 0o444, |region| region.available_bytes().to_string()),
-    Attribute::both("create", |region| show_name(region.youngest()), create),
-    Attribute::shown("seed", 0o444, |region| show_name(region.seed())),
-    Attribute::stored("delete", |region, text| {
+pub static REGION: &[Row<Arc<DaxRegion>>] = &[
+    Row::shown("id", |region| region.id().to_string()),
+    Row::shown("size", |region| region.range().len_bytes().to_string()),
+    Row::shown("align", |region| region.align().bytes().to_string()),
+    Row::shown("available_size", |region| region.available_bytes().to_string()),
+    Row::both("create", |region| show_name(region.youngest()), create),
+    Row::shown("seed", |region| show_name(region.seed())),
+    Row::stored("delete", |region, text| {
         control::delete(region, DeviceName::parse(text).ok_or(ControlError::NotInRegion)?)
     }),
-    Attribute::both("scrub", |region| u32::from(region.scrub() == Scrub::Required).to_string(), set_scrub),
-];
-
-/// The files of the driver.
-pub const DRIVER: &[Attribute<Driver>] = &[
-    Attribute::stored("bind", |_, text| control::bind(device_name(text)?)),
-    Attribute::stored("unbind", |_, text| control::unbind(device_name(text)?)),
+    Row::both("scrub", |region| u32::from(region.scrub() == Scrub::Required).to_string(), set_scrub),
 ];
 
 /// As C's `%#llx` writes it: 0 has no `0x`.
-fn hex(number: u64) -> String {
+pub fn hex(number: u64) -> String {
     if number == 0 { "0".into() } else { format!("{number:#x}") }
 }
 
 /// The one node that the firmware told; -1 where it told none.
-fn show_node(device: &Arc<DevDax>) -> String {
-    device.region().target_node().map_or("-1".into(), |node| node.to_string())
+pub fn show_node(region: &DaxRegion) -> String {
+    region.target_node().map_or("-1".into(), |node| node.to_string())
 }
 
 fn show_name(name: Option<DeviceName>) -> String {
     name.map(|name| name.to_string()).unwrap_or_default()
-}
-
-fn device_name(text: &str) -> Result<DeviceName, ControlError> {
-    DeviceName::parse(text).ok_or(ControlError::NoDevice)
 }
 
 fn resize(device: &Arc<DevDax>, text: &str) -> Result<(), ControlError> {
@@ -194,7 +218,7 @@ fn set_scrub(region: &Arc<DaxRegion>, text: &str) -> Result<(), ControlError> {
 }
 
 /// Reads a number as `kstrtoull(text, 0)` does.
-fn parse(text: &str, expected: &'static str) -> Result<u64, ControlError> {
+pub fn parse(text: &str, expected: &'static str) -> Result<u64, ControlError> {
     number::parse(unsigned(text)).map_err(|why| match why {
         BadNumber::Syntax => ControlError::Syntax { expected },
         BadNumber::TooLarge => ControlError::TooLarge,

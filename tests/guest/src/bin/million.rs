@@ -45,6 +45,8 @@ impl Attributes {
     fn open(region: Region) -> Result<Attributes, String> {
         let open =
             |path: &str, flags| sysfs::open(path, flags).map_err(|errno| format!("open {path}: {errno}"));
+        let home = Name { region: region.0, id: 0 }.attribute("..");
+        std::env::set_current_dir(&home).map_err(|error| format!("chdir to {home}: {error}"))?;
         Ok(Attributes {
             create: open(&region.attribute("create"), libc::O_RDWR)?,
             delete: open(&region.attribute("delete"), libc::O_WRONLY)?,
@@ -84,7 +86,8 @@ type Step = (&'static str, Errno);
 
 fn set_size(name: Name, bytes: &str, path: &mut String) -> Result<(), Step> {
     path.clear();
-    let _ = write!(path, "/sys/bus/dax/devices/{name}/size\0");
+    // Seen from beside the devices: the way from the root is a matter of the tree, not of devices.
+    let _ = write!(path, "{name}/size\0");
     let fd = open(path, libc::O_WRONLY).map_err(|errno| ("open of size", errno))?;
     let written = sys::write(fd, bytes.as_bytes());
     let _ = sys::close(fd);

@@ -32,11 +32,11 @@ fn cpus() -> Vec<Case> {
     table
 }
 
-/// The C programs about processes and threads, of both C libraries.
+/// The C programs about processes, threads and what they tell each other, of both C libraries.
 fn tasks() -> Vec<Case> {
-    let programs = ["processes", "processes-glibc", "threads", "threads-glibc"];
-    let case = |program: &str, cpus: &str| {
-        let boot = Boot::of(program).with(&["--cpus", cpus, "--memory", "128M"]).ktap();
+    let programs = ["processes", "threads", "pipes", "sessions"];
+    let case = |program: String, cpus: &str| {
+        let boot = Boot::of(&program).with(&["--cpus", cpus, "--memory", "128M"]).ktap();
         Case::new(format!("q35 2M {cpus} CPU(s) {program}")).boot(boot)
     };
     let ends = |cpus: &str| {
@@ -47,7 +47,8 @@ fn tasks() -> Vec<Case> {
     let drained = Boot::of("drain").with(&["--memory", "64M"]).at("4K").out("made *");
     programs
         .into_iter()
-        .flat_map(|program| ["1", "4"].map(|cpus| case(program, cpus)))
+        .flat_map(|program| [program.into(), format!("{program}-glibc")])
+        .flat_map(|program: String| ["1", "4"].map(|cpus| case(program.clone(), cpus)))
         .chain(["1", "4"].map(ends))
         .chain([Case::new("q35 4K a device is disabled when memory is out").boot(drained)])
         .collect()

@@ -17,7 +17,7 @@
 //! | signals | `signals.rs`, `registers.rs`, `frames.rs` | siginfo, handlers, registers, signal frames |
 //! | pointers | `pointers.rs` | bad pointers to every call |
 //! | calls | `calls.rs` | unknown calls, garbage arguments |
-//! | sys | `sys_attributes.rs` | the attributes that control devices |
+//! | sys | `sys_attributes.rs`, `sys_tree.rs` | the attributes that control devices; what programs look for in /sys and /proc |
 //! | removal | `removal.rs`, `linux_faults.rs` | a device that goes while it is mapped; the faults of Linux |
 //!
 //! Without a device the families matrix and dax are left out, which is how the rest runs on any Linux.
@@ -38,10 +38,12 @@ mod rows_change;
 mod rows_file;
 mod rows_map;
 mod rows_move;
+mod rows_pipe;
 mod sharing;
 mod signals;
 mod stack;
 mod sys_attributes;
+mod sys_tree;
 mod tree;
 
 use std::process::ExitCode;
@@ -106,6 +108,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
         cases.extend(linux_faults::cases());
         cases.extend(removal::cases());
         cases.extend(sys_attributes::cases());
+        cases.extend(sys_tree::cases());
     }
     cases.retain(|case| !context.is_linux || !LINUX_DIFFERS.contains(&case.name.as_str()));
     cases

@@ -10,7 +10,7 @@ use guest::ktap::Case;
 use guest::mapping::Mapping;
 use guest::sys::Errno;
 
-use crate::{Context, rows_change, rows_file, rows_map, rows_move};
+use crate::{Context, rows_change, rows_file, rows_map, rows_move, rows_pipe};
 
 /// One row: its name in the file and the calls that produce its text.
 pub type Row = (&'static str, fn(&Device) -> String);
@@ -21,9 +21,6 @@ pub type Probe = (&'static str, fn(&Device, &Mapping) -> Touch);
 /// Rows that no call here answers yet, and why. A row is either here or in a `rows_*.rs`.
 #[rustfmt::skip]
 const LATER: &[&str] = &[
-    // There are no pipes yet.
-    "sendfile dax->pipe", "write(pipe, untouched dax page, 4096)", "read(pipe -> untouched dax page)",
-    "write(pipe, past-end page)", "write(pipe, 4096 bytes half before the end)", "vmsplice dax page to pipe",
     // A process descriptor, which no program needs, is what this call takes.
     "process_madvise COLD self",
     // There are no files that can be written and read past a cache.
@@ -34,7 +31,8 @@ const LATER: &[&str] = &[
 ];
 
 fn rows() -> impl Iterator<Item = &'static Row> {
-    rows_file::ROWS.iter().chain(rows_map::ROWS).chain(rows_change::ROWS).chain(rows_move::ROWS)
+    let moved = rows_move::ROWS.iter().chain(rows_pipe::ROWS);
+    rows_file::ROWS.iter().chain(rows_map::ROWS).chain(rows_change::ROWS).chain(moved)
 }
 
 /// One case a row, and one that no row of the file was dropped.

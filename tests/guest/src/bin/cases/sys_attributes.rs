@@ -547,6 +547,11 @@ fn thousand(empty: &Empty) -> Outcome {
         names.iter().filter_map(|name| sysfs::read(&name.attribute("dev")).ok()).collect();
     ensure!(numbers.len() == names.len(), "{} numbers of {} devices", numbers.len(), names.len());
     ensure!(numbers.iter().all(|number| number.starts_with("254:")), "another major");
+    for path in ["/sys/bus/dax/devices", "/sys/dev/char", "/dev"] {
+        let entries = std::fs::read_dir(path).map_err(|error| format!("{path}: {error}"))?;
+        let listed: std::collections::HashSet<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+        ensure!(listed.len() > names.len(), "{path} lists {} of {} devices", listed.len(), names.len());
+    }
     for name in names.iter().rev() {
         name.destroy()?;
     }

@@ -35,6 +35,7 @@ const CASES: &[Named] = &[
     ("modes and times are kept", |_| attributes()),
     ("a shared mapping is the file, a private one a copy", |_| mappings()),
     ("what a truncation cuts off is SIGBUS, in children too", |_| cut_mapping()),
+    ("a file is cut under those that write to it and map it", |_| raced_cuts()),
     ("O_DIRECT reads to and writes from dax memory", direct),
     ("a file that finds no room is ENOSPC", |_| no_room()),
     ("a file of the initrd can be written", |_| initrd_file()),
@@ -524,6 +525,48 @@ fn cut_mapping() -> Outcome {
     ensure!(is_bus(touches.2) && is_bus(map.store(2 * PAGE, 1)), "what was cut off: {touches:?}");
     file.set_len(3 * PAGE as u64).map_err(text)?;
     ensure!(map.load(2 * PAGE) == Touch::Done(0), "zeros when it grows again: {:?}", map.load(2 * PAGE));
+    Ok(())
+}
+
+/// Children store to a mapping and write to the file while it is cut and grows; a store is done or SIGBUS, and what a
+/// cut took never shows again.
+fn raced_cuts() -> Outcome {
+    const ROUNDS: usize = 200;
+    let scratch = Scratch::new("raced")?;
+    let file = scratch.file("a", b"")?;
+    let fd = file.as_raw_fd();
+    let map = Mapping::new(0, 8 * PAGE, RW, libc::MAP_SHARED, fd, 0);
+    let map = map.map_err(|errno| format!("mmap: {errno}"))?;
+    let mut children = Vec::new();
+    for number in 0..3 {
+        let child = process::fork(|| {
+            for round in 0..ROUNDS {
+                let at = (round + number) % 8 * PAGE;
+                let is_right = match map.store(at + 100, 1) {
+                    Touch::Done(_) => true,
+                    Touch::Faulted(fault) => fault.signal == libc::SIGBUS,
+                };
+                if !is_right || sys::pwrite(fd, &[1; 64], at as u64 + 200) != Ok(64) {
+                    return 1;
+                }
+            }
+            0
+        });
+        children.push(child.map_err(|errno| format!("fork: {errno}"))?);
+    }
+    for _ in 0..ROUNDS {
+        file.set_len(PAGE as u64 + 1).map_err(text)?;
+        file.set_len(8 * PAGE as u64).map_err(text)?;
+    }
+    for child in children {
+        let ended = child.wait();
+        ensure!(ended == Ok(Ended::Exited(0)), "a child {ended:?}");
+    }
+    file.set_len(0).map_err(text)?;
+    file.set_len(8 * PAGE as u64).map_err(text)?;
+    let left = fs::read(scratch.join("a")).map_err(text)?;
+    ensure!(left.len() == 8 * PAGE && left.iter().all(|byte| *byte == 0), "bytes came back");
+    ensure!((0..8).all(|page| map.load(page * PAGE + 100) == Touch::Done(0)), "the mapping shows old pages");
     Ok(())
 }
 

@@ -1,0 +1,61 @@
+//! What /proc tells of the machine.
+
+use super::window::Window;
+use crate::linux::thread::Thread;
+use crate::machine::machine;
+use crate::{random, task};
+use core::arch::x86_64::__cpuid;
+use core::fmt::{self, Write};
+use mm::range::PAGE_SIZE;
+
+/// `cpuinfo`: the CPUs, whose names are CPUID's.
+pub fn cpuinfo(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let leaf = __cpuid(0);
+    let vendor = [leaf.ebx, leaf.edx, leaf.ecx].map(u32::to_le_bytes);
+    for cpu in 0..task::online().count_ones() {
+        write!(out, "processor\t: {cpu}\nvendor_id\t: ")?;
+        out.put(vendor.as_flattened())?;
+        writeln!(out, "\n")?;
+    }
+    Ok(())
+}
+
+/// `filesystems`: those of the tree.
+pub fn filesystems(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    ["sysfs", "tmpfs", "proc", "devtmpfs"].iter().try_for_each(|name| writeln!(out, "nodev\t{name}"))
+}
+
+/// `mounts`: where they are.
+pub fn mounts(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let mounts = [("tmpfs", "/"), ("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")];
+    mounts.iter().try_for_each(|(kind, path)| writeln!(out, "{kind} {path} {kind} rw 0 0"))
+}
+
+/// `meminfo`.
+pub fn meminfo(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let frames = machine().memory.frames;
+    let kib = |frames| frames * (PAGE_SIZE >> 10);
+    let (total, free) = (kib(frames.total_frames()), kib(frames.free_frames()));
+    writeln!(out, "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {free:8} kB")?;
+    writeln!(out, "SwapTotal:             0 kB\nSwapFree:              0 kB")
+}
+
+/// `sys/kernel/random/uuid`: another one at each read (RFC 9562, version 4).
+pub fn uuid(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let (high, low) = (random::u64(), random::u64());
+    let (time, middle, version) = (high >> 32, high >> 16 & 0xffff, high & 0xfff | 0x4000);
+    let (variant, node) = (low >> 48 & 0x3fff | 0x8000, low & 0xffff_ffff_ffff);
+    writeln!(out, "{time:08x}-{middle:04x}-{version:04x}-{variant:04x}-{node:012x}")
+}
+
+/// `daxite/removals`.
+#[cfg(feature = "dax")]
+pub fn removals(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    crate::removal::history().try_for_each(|removal| writeln!(out, "{removal}"))
+}
+
+/// `daxite/lifetime`.
+#[cfg(feature = "dax")]
+pub fn lifetime(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    write!(out, "{}", crate::removal::COUNTERS)
+}

@@ -1,0 +1,201 @@
+/* Sessions, process groups, priorities, locks of files, ranges of descriptors. Runs on any Linux as root, too. */
+#define _GNU_SOURCE
+#include "ktap.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char self[] = "/proc/self/exe";
+
+static void nap(long ms) {
+	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
+	while (nanosleep(&time, &time) && errno == EINTR)
+		;
+}
+
+static int exit_status(pid_t pid) {
+	int status;
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void ignore(int signal) {
+	(void)signal;
+}
+
+static int a_session_is_made_once(void) {
+	pid_t session = getsid(0), group = getpgrp(), pid = fork();
+	if (pid == 0) {
+		if (getsid(0) != session || getpgid(0) != group)
+			_exit(1);
+		if (setsid() != getpid() || getsid(0) != getpid() || getpgrp() != getpid())
+			_exit(2);
+		if (setsid() != -1 || errno != EPERM)
+			_exit(3);
+		pid_t child = fork();
+		if (child == 0)
+			_exit(getsid(0) == getppid() && getpgrp() == getppid() ? 0 : 1);
+		_exit(exit_status(child) == 0 ? 0 : 4);
+	}
+	EXPECT(exit_status(pid) == 0);
+	EXPECT(getsid(99999) == -1 && errno == ESRCH);
+	return 0;
+}
+
+static int a_session_gets_a_signal_together(void) {
+	int ends[2], status;
+	char byte;
+	if (pipe(ends))
+		return __LINE__;
+	pid_t leader = fork();
+	if (leader == 0) {
+		setsid();
+		if (fork() == 0) {
+			/* The end of the pipe tells that this one ended, too. */
+			write(ends[1], "x", 1);
+			for (;;)
+				pause();
+		}
+		close(ends[1]);
+		for (;;)
+			pause();
+	}
+	close(ends[1]);
+	EXPECT(read(ends[0], &byte, 1) == 1 && getpgid(leader) == leader && getpgrp() != leader);
+	EXPECT(waitpid(-leader, 0, WNOHANG) == 0);
+	EXPECT(kill(-leader, SIGTERM) == 0);
+	EXPECT(waitpid(-leader, &status, 0) == leader && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+	EXPECT(read(ends[0], &byte, 1) == 0);
+	close(ends[0]);
+	return 0;
+}
+
+static int a_priority_is_kept_and_inherited(void) {
+	EXPECT(syscall(SYS_getpriority, PRIO_PROCESS, 0) == 20);
+	EXPECT(setpriority(PRIO_PROCESS, 0, 0) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (setpriority(PRIO_PROCESS, 0, 5) || syscall(SYS_getpriority, PRIO_PROCESS, getpid()) != 15)
+			_exit(1);
+		pid_t child = fork();
+		if (child == 0)
+			_exit(syscall(SYS_getpriority, PRIO_PROCESS, 0) == 15 ? 0 : 1);
+		if (exit_status(child) != 0 || setpriority(PRIO_PROCESS, 0, 100))
+			_exit(2);
+		_exit(syscall(SYS_getpriority, PRIO_PROCESS, 0) == 1 ? 0 : 3);
+	}
+	EXPECT(exit_status(pid) == 0);
+	EXPECT(syscall(SYS_getpriority, PRIO_PROCESS, 99999) == -1 && errno == ESRCH);
+	EXPECT(syscall(SYS_getpriority, 3, 0) == -1 && errno == EINVAL);
+	return 0;
+}
+
+static int a_lock_belongs_to_the_open_file(void) {
+	int first = open(self, O_RDONLY), second = open(self, O_RDONLY), other = open("/dev/null", O_RDWR);
+	EXPECT(first >= 0 && second >= 0 && other >= 0);
+	EXPECT(flock(first, LOCK_SH) == 0 && flock(second, LOCK_SH | LOCK_NB) == 0);
+	EXPECT(flock(second, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK);
+	EXPECT(flock(first, LOCK_UN) == 0 && flock(second, LOCK_EX | LOCK_NB) == 0);
+	EXPECT(flock(first, LOCK_SH | LOCK_NB) == -1 && errno == EWOULDBLOCK);
+	EXPECT(flock(other, LOCK_EX | LOCK_NB) == 0);
+	/* A copy of the descriptor has it too; the last one gives it back. */
+	int copy = dup(second);
+	EXPECT(close(second) == 0 && flock(first, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK);
+	EXPECT(flock(copy, LOCK_SH) == 0 && flock(first, LOCK_SH | LOCK_NB) == 0);
+	EXPECT(close(copy) == 0 && flock(first, LOCK_EX | LOCK_NB) == 0);
+	EXPECT(flock(first, 0) == -1 && errno == EINVAL && flock(first, LOCK_NB) == -1 && errno == EINVAL);
+	EXPECT(flock(99, LOCK_EX) == -1 && errno == EBADF);
+	close(first), close(other);
+	return 0;
+}
+
+static int a_lock_is_waited_for(void) {
+	volatile int *order = mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = open(self, O_RDONLY);
+	EXPECT(flock(fd, LOCK_EX) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		int own = open(self, O_RDONLY);
+		close(fd);
+		_exit(flock(own, LOCK_EX) == 0 && *order == 1 ? 0 : 1);
+	}
+	nap(20);
+	*order = 1;
+	EXPECT(close(fd) == 0 && exit_status(pid) == 0);
+	/* A signal ends the wait. */
+	fd = open(self, O_RDONLY);
+	EXPECT(flock(fd, LOCK_SH) == 0);
+	pid = fork();
+	if (pid == 0) {
+		struct sigaction action = {.sa_handler = ignore};
+		sigaction(SIGUSR1, &action, 0);
+		int own = open(self, O_RDONLY);
+		*order = 2;
+		_exit(flock(own, LOCK_EX) == -1 && errno == EINTR ? 0 : 1);
+	}
+	while (*order != 2)
+		nap(1);
+	nap(20);
+	EXPECT(kill(pid, SIGUSR1) == 0 && exit_status(pid) == 0);
+	munmap((void *)order, 4096), close(fd);
+	return 0;
+}
+
+/* libpmemobj maps a pool, closes it, and relies on the lock. */
+static int a_mapping_of_a_device_keeps_the_lock(void) {
+	const char *device = "/dev/dax0.0";
+	const size_t len = 2 << 20;
+	int fd = open(device, O_RDWR);
+	if (fd < 0)
+		return 0;
+	char *mapping = mmap(0, len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	EXPECT(mapping != MAP_FAILED && flock(fd, LOCK_EX | LOCK_NB) == 0 && close(fd) == 0);
+	fd = open(device, O_RDWR);
+	EXPECT(flock(fd, LOCK_SH | LOCK_NB) == -1 && errno == EWOULDBLOCK);
+	pid_t pid = fork();
+	if (pid == 0) {
+		nap(30);
+		_exit(0);
+	}
+	EXPECT(munmap(mapping, len) == 0);
+	/* The child has the mapping still. */
+	EXPECT(flock(fd, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK);
+	EXPECT(flock(fd, LOCK_EX) == 0 && exit_status(pid) == 0);
+	EXPECT(flock(fd, LOCK_UN) == 0 && close(fd) == 0);
+	return 0;
+}
+
+static int a_range_of_descriptors_is_closed(void) {
+	int fds[5];
+	for (int i = 0; i < 5; i++)
+		fds[i] = i ? fcntl(0, F_DUPFD, fds[0] + i) : fcntl(0, F_DUPFD, 100);
+	EXPECT(fds[4] == 104);
+	EXPECT(syscall(SYS_close_range, 101, 102, 0) == 0);
+	EXPECT(fcntl(100, F_GETFD) == 0 && fcntl(101, F_GETFD) == -1 && errno == EBADF && fcntl(102, F_GETFD) == -1);
+	EXPECT(syscall(SYS_close_range, 103, ~0u, 4) == 0);
+	EXPECT(fcntl(103, F_GETFD) == FD_CLOEXEC && fcntl(104, F_GETFD) == FD_CLOEXEC && fcntl(100, F_GETFD) == 0);
+	EXPECT(syscall(SYS_close_range, 100, ~0u, 0) == 0 && fcntl(100, F_GETFD) == -1);
+	EXPECT(syscall(SYS_close_range, 2, 1, 0) == -1 && errno == EINVAL);
+	EXPECT(syscall(SYS_close_range, 100, 100, 8) == -1 && errno == EINVAL);
+	return 0;
+}
+
+int main(int argc, char **argv) {
+	static const struct test tests[] = {
+#define TEST(name) {#name, name}
+		TEST(a_session_is_made_once),
+		TEST(a_session_gets_a_signal_together),
+		TEST(a_priority_is_kept_and_inherited),
+		TEST(a_lock_belongs_to_the_open_file),
+		TEST(a_lock_is_waited_for),
+		TEST(a_mapping_of_a_device_keeps_the_lock),
+		TEST(a_range_of_descriptors_is_closed),
+	};
+	return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
+}
