@@ -23,6 +23,7 @@ missing() {
     [ -n "$(toolchain)" ] || echo rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
     command -v ld.lld >/dev/null || echo lld
     command -v gcc >/dev/null || echo gcc libc6-dev
+    command -v g++ >/dev/null || echo g++
     command -v objcopy >/dev/null || echo binutils
     command -v musl-gcc >/dev/null || echo musl-tools
     command -v cpio >/dev/null || echo cpio

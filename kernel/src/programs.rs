@@ -114,7 +114,7 @@ fn run(path: &str, options: &CommandLine, number: usize) -> ExitStatus {
         log::error!("{path}: not enough memory for its arguments and environment");
         return ExitStatus::Exited(126);
     };
-    match linux::run(path, &argv, &envp) {
+    match linux::run(path, argv, &envp) {
         Ok(status) => {
             log::info!("{path}: {status}");
             status

@@ -2,7 +2,8 @@
 # Builds every guest program into OUTDIR: tests/guest/build.sh OUTDIR
 #
 # Rust programs are static-PIE (cargo, with this directory's own workspace). C programs are static with musl;
-# hello, dax_mmap and ok also with glibc, at a fixed address (-glibc) and as static-PIE (-pie).
+# hello, dax_mmap and ok also with glibc, at a fixed address (-glibc) and as static-PIE (-pie), and some dynamic
+# (-dynamic), as gcc and g++ make them.
 # CARGO names another cargo; CARGO_TARGET_DIR is honoured.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -26,7 +27,7 @@ flags="-O2 -Wall -Wextra -Werror -s"
 # compile COMPILER SOURCE OUTPUT FLAGS: only when the source is newer, so that a second make costs nothing.
 compile() {
     source=$here/../c/$2
-    [ "$out/$3" -nt "$source" ] || $1 $flags $4 -o "$out/$3" "$source"
+    [ "$out/$3" -nt "$source" ] || $1 $flags -o "$out/$3" "$source" $4
 }
 # These must fault or recurse as they are written; a compiler that proves it would object.
 wild="-O0 -Wno-infinite-recursion -Wno-null-dereference"
@@ -47,3 +48,14 @@ done
 for name in fresh_registers far_return; do
     compile gcc $name.S $name '-static -nostdlib'
 done
+for name in hello processes threads; do
+    compile gcc $name.c $name-dynamic -pthread
+done
+compile musl-gcc hello.c hello-musl-dynamic ''
+compile g++ cpp.cpp cpp-dynamic '-std=c++20 -pthread'
+compile g++ cpp.cpp cpp-static '-std=c++20 -pthread -static'
+compile gcc library.c libdynamic.so '-fPIC -shared -Wl,-soname,libdynamic.so'
+compile gcc library.c libplugin.so "-DPLUGIN -fPIC -shared -L$out -ldynamic"
+compile gcc dynamic.c dynamic "-pthread -L$out -Wl,-rpath,\$ORIGIN -ldynamic"
+compile gcc ok.c no-loader '-Wl,--dynamic-linker=/none'
+compile gcc ok.c bad-loader '-Wl,--dynamic-linker=/test/no-program'

@@ -7,16 +7,15 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::accel::AccelChoice;
-use crate::initrd::FileRequest;
 use crate::machine::MachineType;
 use crate::nvdimm::NvdimmRequest;
+use crate::place::Place;
 use crate::size::Size;
 
 const RUN_HELP: &str = "\
-PROG is a static ELF64 x86-64 program of this host (musl-gcc -static, gcc -static, Rust with
--C target-feature=+crt-static). It runs as /bin/NAME with argv[0] as typed, and finds the NVDIMMs as
-/dev/dax0.0, /dev/dax1.0 and so on. Its stdin is empty. What follows PROG is its own; a -- right after
-PROG is dropped.
+PROG is an ELF64 x86-64 program of this host, static or dynamic, or a script. It runs as /bin/NAME with
+argv[0] as typed, its interpreter and libraries where they are here, and finds the NVDIMMs as /dev/dax0.0,
+/dev/dax1.0 and so on. Its stdin is empty. What follows PROG is its own; a -- right after PROG is dropped.
 
 Exit status: the program's own; 128+N when signal N killed it; 124 time-out; 125 failure of daxite, QEMU
 or the kernel; 126 PROG cannot run; 127 PROG not found; 141 nobody reads our output.
@@ -53,7 +52,13 @@ pub enum Command {
 pub struct ProgramOptions {
     /// A file for the guest (GUEST: an absolute path, by default /NAME); repeatable
     #[arg(long = "file", value_name = "HOST[:GUEST]")]
-    pub files: Vec<FileRequest>,
+    pub files: Vec<Place>,
+    /// Bring no interpreter and no libraries
+    ///
+    /// Else what PROG and each --file need is found as this host's ld.so does it (rpath, LD_LIBRARY_PATH,
+    /// /etc/ld.so.cache) and brought to the same paths. What a program opens by dlopen comes by --file.
+    #[arg(long)]
+    pub no_libs: bool,
     /// A variable for the program, beside PATH=/bin; repeatable. COLOR=1 is set when stdout is a terminal
     #[arg(long, value_name = "K=V", value_parser = parse_variable)]
     pub env: Vec<String>,

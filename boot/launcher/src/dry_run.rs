@@ -63,6 +63,7 @@ fn make_initrd(options: &RunOptions, output: &Path) -> OsString {
     for file in &options.program.files {
         words.extend(["--file".into(), file.as_typed()]);
     }
+    words.extend(options.program.no_libs.then(|| "--no-libs".into()));
     for variable in &options.program.env {
         words.extend(["--env".into(), variable.into()]);
     }

@@ -1,4 +1,4 @@
-//! The initrd: a newc cpio archive with the program, its files, its arguments and its environment.
+//! The initrd: a newc cpio archive with the program, its files and libraries, its arguments and its environment.
 //!
 //! newc aligns file data to 4 bytes only, which the guest could not map. So each name is padded with NULs
 //! until its data starts on a page of the archive, which QEMU loads on a page; `cpio -t` reads a name up to
@@ -13,9 +13,11 @@ use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
+use crate::cli::ProgramOptions;
 use crate::failure::Failure;
+use crate::libraries;
+use crate::place::Place;
 use crate::program;
 use crate::size::Size;
 
@@ -24,54 +26,10 @@ const HEADER: usize = 110;
 /// What the kernel and a small program need beside the initrd.
 const KERNEL_ROOM: Size = Size(4 << 20);
 const REGULAR: u32 = 0o100_000;
-/// The folder of the guest that is ours.
-const RESERVED: &str = "/.daxite";
+/// Where a dynamic program looks for its libraries: ours is handed on to it.
+const LIBRARY_PATH: &str = "LD_LIBRARY_PATH=";
 /// The name that ends an archive.
-const TRAILER: &str = "TRAILER!!!";
-
-/// `HOST[:GUEST]`: a file of this host and its absolute path in the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileRequest {
-    host: PathBuf,
-    guest: String,
-}
-
-impl FromStr for FileRequest {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        // The last ":/" divides, so a name with a colon of its own still works.
-        let (host, guest) = match text.rfind(":/") {
-            Some(at) => (&text[..at], &text[at + 1..]),
-            None => (text, "/"),
-        };
-        let host = PathBuf::from(host);
-        let name = host.file_name().and_then(OsStr::to_str).ok_or("HOST is not the name of a file")?;
-        let guest = if guest.ends_with('/') { format!("{guest}{name}") } else { guest.into() };
-        if guest.split('/').skip(1).any(|part| matches!(part, "" | "." | "..")) {
-            return Err(format!("guest path '{guest}' has an empty part, '.' or '..'"));
-        }
-        if Path::new(&guest).starts_with(RESERVED) {
-            return Err(format!("guest path '{guest}': {RESERVED} is daxite's own; use another folder"));
-        }
-        if guest.strip_prefix('/') == Some(TRAILER) {
-            return Err(format!(
-                "guest path '{guest}' would end the archive: use HOST:GUEST with another name"
-            ));
-        }
-        Ok(Self { host, guest })
-    }
-}
-
-impl FileRequest {
-    /// `HOST:GUEST` in full.
-    pub fn as_typed(&self) -> OsString {
-        let mut text = self.host.clone().into_os_string();
-        text.push(":");
-        text.push(&self.guest);
-        text
-    }
-}
+pub const TRAILER: &str = "TRAILER!!!";
 
 /// The files of an initrd. Nothing but their metadata is read before it is written.
 #[derive(Debug)]
@@ -96,17 +54,29 @@ enum Source {
 }
 
 impl Initrd {
-    /// Plans the initrd of `command` (PROG and its arguments; never empty), which is checked first.
-    pub fn new(command: &[OsString], files: &[FileRequest], env: &[String]) -> Result<Self, Failure> {
+    /// Plans the initrd of what is asked for, which is checked first: PROG, its files and what they need.
+    pub fn new(options: &ProgramOptions, has_colour: bool) -> Result<Self, Failure> {
+        let command = options.argv();
         let program = Path::new(command.first().map_or(OsStr::new(""), OsString::as_os_str));
         program::check(program)?;
         let mut initrd = Self { entries: Vec::new() };
         let argv = command.iter().map(|argument| argument.as_bytes());
         initrd.add_bytes(".daxite/argv", nul_ended(argv))?;
+        let program = Place { host: program.into(), guest: program::guest_path(program) };
+        let mut env = options.environment(has_colour);
+        let mut needed = Vec::new();
+        if !options.no_libs {
+            let set = env.iter().find_map(|variable| variable.strip_prefix(LIBRARY_PATH)).map(str::to_owned);
+            let folders = set.or_else(|| std::env::var("LD_LIBRARY_PATH").ok()).unwrap_or_default();
+            needed = libraries::needed_by(&program, &options.files, &folders)?;
+            if !needed.is_empty() && !folders.is_empty() {
+                env.retain(|variable| !variable.starts_with(LIBRARY_PATH));
+                env.push(format!("{LIBRARY_PATH}{folders}"));
+            }
+        }
         initrd.add_bytes(".daxite/envp", nul_ended(env.iter().map(String::as_bytes)))?;
-        initrd.add_file(program, &program::guest_path(program))?;
-        for file in files {
-            initrd.add_file(&file.host, &file.guest)?;
+        for place in [&program].into_iter().chain(&options.files).chain(&needed) {
+            initrd.add_file(place)?;
         }
         Ok(initrd)
     }
@@ -162,7 +132,7 @@ impl Initrd {
         Ok(())
     }
 
-    fn add_file(&mut self, host: &Path, guest: &str) -> Result<(), Failure> {
+    fn add_file(&mut self, Place { host, guest }: &Place) -> Result<(), Failure> {
         let fail = |why: String| Failure::launcher(format!("file {}: {why}", host.display()));
         let meta = fs::metadata(host).map_err(|error| fail(error.to_string()))?;
         if !meta.is_file() {
@@ -176,7 +146,7 @@ impl Initrd {
         }
         self.entries.push(Entry {
             name: name.into(),
-            source: Source::Host(host.into()),
+            source: Source::Host(host.clone()),
             mode: REGULAR | (meta.permissions().mode() & 0o7777),
             mtime: u32::try_from(meta.mtime()).unwrap_or(0),
             len: newc_len(guest, meta.len())?,

@@ -2,7 +2,8 @@
 //!
 //! The order of a run, and where each step lives:
 //! 1. `cli`: what is asked for.
-//! 2. `program`, `initrd`: can PROG run, and what does the guest find?
+//! 2. `program`, `image`, `libraries` with `ld_cache`, `place`, `initrd`: can PROG run, what does it need, and what does
+//!    the guest find where?
 //! 3. `nvdimm`, `accel`, `size`: every number is checked before QEMU starts.
 //! 4. `machine`: the QEMU line, which `dry_run` prints.
 //! 5. `run`: `qemu` is started with its `channels`; `status`, `kernel_log` and `panic_names` read them.
@@ -16,11 +17,15 @@ mod channels;
 mod cli;
 mod dry_run;
 mod failure;
+mod image;
 mod initrd;
 mod kernel_log;
+mod ld_cache;
+mod libraries;
 mod machine;
 mod nvdimm;
 mod panic_names;
+mod place;
 mod program;
 #[expect(unsafe_code, reason = "what a child does between fork and exec")]
 mod qemu;
@@ -74,8 +79,7 @@ fn main() -> ExitCode {
 fn run_program(options: &RunOptions) -> Result<u8, Failure> {
     let failed = |error: io::Error| Failure::launcher(error.to_string());
     let reserved = ReservedNumbers::new().map_err(failed)?;
-    let environment = options.program.environment(io::stdout().is_terminal());
-    let initrd = Initrd::new(&options.program.argv(), &options.program.files, &environment)?;
+    let initrd = Initrd::new(&options.program, io::stdout().is_terminal())?;
     let (machine, accel_reason) = request::machine(options)?;
     initrd.check_fits(machine.memory)?;
     if options.dry_run {
@@ -101,8 +105,7 @@ fn run_program(options: &RunOptions) -> Result<u8, Failure> {
 }
 
 fn write_initrd(options: &InitrdOptions) -> Result<(), Failure> {
-    let environment = options.program.environment(false);
-    let initrd = Initrd::new(&options.program.argv(), &options.program.files, &environment)?;
+    let initrd = Initrd::new(&options.program, false)?;
     let written = File::create(&options.output).and_then(|file| {
         let mut out = BufWriter::new(file);
         initrd.write(&mut out)?;

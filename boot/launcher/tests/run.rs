@@ -293,6 +293,25 @@ fn the_guest_gets_program_files_arguments_and_environment() {
 }
 
 #[test]
+fn a_script_comes_with_its_interpreter_and_libraries_unless_told_otherwise() {
+    let guest = Guest::new("cpio -t --quiet </dev/fd/7 >&3; echo exit 0 >&5");
+    guest.write("prog", b"#!/bin/sh\n");
+    let list = |options: &str| {
+        let mut command = guest.command(options, "");
+        let output = command.env("LD_LIBRARY_PATH", "/none").output().expect("daxite starts");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let all = list("");
+    assert!(
+        all.starts_with(".daxite/argv\n.daxite/envp\nbin/prog\nbin/sh\nlib64/ld-linux-x86-64.so.2\n"),
+        "{all}"
+    );
+    assert!(all.contains("/libc.so.6\n") && all.ends_with("etc/ld.so.cache\n"), "{all}");
+    assert_eq!(list("--no-libs"), ".daxite/argv\n.daxite/envp\nbin/prog\n");
+}
+
+#[test]
 fn nvdimm_files_are_made_and_kept() {
     let guest = Guest::new("echo exit 0 >&5");
     let output = guest.run("--nvdimm a.img,size=4M,label-size=128K --nvdimm b.img,size=2M --align 4K");
@@ -333,7 +352,9 @@ fn refusals_have_the_statuses_of_a_shell() {
         command.current_dir(guest.dir.path()).args(words).output().expect("daxite starts").status.code()
     };
     assert_eq!(status(&["run", "./missing"]), Some(127));
-    assert_eq!(status(&["run", "./qemu"]), Some(126), "a script");
+    guest.write("script", b"#!/no/such/shell\n");
+    assert_eq!(status(&["run", "./script"]), Some(126), "its interpreter is missing");
+    assert_eq!(status(&["run", "./kernel.elf"]), Some(126), "not a program");
     assert_eq!(status(&["run", "--nvdim", "x", "./prog"]), Some(125));
     assert_eq!(status(&["run", "--kernel", "missing", "./prog"]), Some(125));
     assert_eq!(status(&["run", "--kernel", "kernel.elf", "--qemu", "./missing", "./prog"]), Some(125));

@@ -10,7 +10,7 @@ use super::memory::check_reserve;
 use super::signal::{Signal, Signals};
 use super::stack::MAX_ARGUMENT_BYTES;
 use super::thread::{Thread, default_name};
-use super::tree::{self, Links};
+use super::tree::{self, End, Links};
 use crate::arch::{context, fpu};
 use crate::initrd::File;
 use crate::machine::machine;
@@ -31,7 +31,10 @@ impl From<LoadError> for Errno {
     fn from(error: LoadError) -> Errno {
         match error {
             LoadError::NotFound => Errno::ENOENT,
-            LoadError::Directory => Errno::EACCES,
+            LoadError::NotExecutable => Errno::EACCES,
+            LoadError::NoInterpreter(_, errno) => errno,
+            LoadError::Interpreter(..) => Errno::ELIBBAD,
+            LoadError::TooManyScripts => Errno::ELOOP,
             LoadError::Image(_) => Errno::ENOEXEC,
             LoadError::Arguments(_) => Errno::E2BIG,
             LoadError::Map(refusal) => refusal.into(),
@@ -44,7 +47,8 @@ impl From<LoadError> for Errno {
 #[inline(never)]
 pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
     check_reserve()?;
-    let file = find_program(thread, path)?;
+    let path = tree::read_path(path)?;
+    let file = find_program(thread, &path)?;
     let mut room = ArgumentRoom { bytes: MAX_ARGUMENT_BYTES };
     let mut argv = room.read_strings(argv)?;
     if argv.is_empty() {
@@ -52,7 +56,8 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
         argv.push(Vec::new());
     }
     let envp = room.read_strings(envp)?;
-    let loaded = load::load(file, &argv, &envp).map_err(|error| {
+    let find = |path: &str| find_program(thread, path);
+    let loaded = load::load(file, &path, argv, &envp, &find).map_err(|error| {
         if thread.may_log() {
             log::warn!("/{}: execve of /{}: {error}", thread.name(), file.path);
         }
@@ -61,13 +66,18 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
     let files = thread.files.lock().try_clone()?;
     end_other_threads(thread)?;
     become_program(thread, loaded);
+    // A script's own name, not its interpreter's.
+    thread.name = default_name(file);
     // What is left is dropped here, with no lock held.
     thread.files = Arc::new(SpinLock::new(Rank::Process, files.without_close_on_exec()));
     Ok(0)
 }
 
-fn find_program(thread: &Thread, path: u64) -> Result<&'static File, Errno> {
-    let node = &tree::find(thread, AT_FDCWD, path, Links::Follow)?.node;
+fn find_program(thread: &Thread, path: &str) -> Result<&'static File, Errno> {
+    let End::Found(place) = tree::walk(thread, AT_FDCWD, path, Links::Follow)? else {
+        return Err(Errno::ENOENT);
+    };
+    let node = &place.node;
     node.program().filter(|_| node.metadata().mode & 0o111 != 0).ok_or(Errno::EACCES)
 }
 
@@ -122,7 +132,6 @@ fn become_program(thread: &mut Thread, loaded: Loaded) {
     context::reset_segments();
     task::set_fs_base(0);
     fpu::reset();
-    thread.name = default_name(program.executable);
     thread.process.settings.lock().executable = program.executable;
     thread.process.exit_signal.store(Signal::CHLD.number().into(), Ordering::Relaxed);
     thread.process.group.lock().actions.reset();

@@ -5,16 +5,18 @@
 //! only read are shown where the initrd lies, written ones are copied at the first store, and the part of a
 //! segment behind its file bytes is anonymous.
 //!
-//! Statically linked programs only: at a fixed address (ET_EXEC) or anywhere (ET_DYN, "static-PIE", which
-//! relocates itself). Sources: System V gABI chapters 4 and 5, AMD64 psABI, Linux fs/binfmt_elf.c.
+//! An image goes to a fixed address (ET_EXEC) or anywhere (ET_DYN: PIE, and the dynamic loader that a program names as
+//! its interpreter, an image of its own). Sources: System V gABI chapters 4 and 5, AMD64 psABI, Linux
+//! fs/binfmt_elf.c.
 
 mod error;
 mod map;
 
-pub use error::{ImageError, InterpreterPath};
+pub use error::ImageError;
 pub use map::FilePages;
 
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use elf::abi;
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader};
@@ -72,7 +74,7 @@ impl Segment {
 
 /// What an image asks for, checked.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// Fixed or movable.
     pub kind: Kind,
     /// First instruction, in an executable segment, before the base is added.
@@ -85,13 +87,15 @@ pub struct Plan {
     pub header_count: u16,
     /// The largest alignment of a segment: the base of a movable image is a multiple of it.
     pub align_bytes: u64,
+    /// The program that runs first and loads this one's libraries (PT_INTERP): a path.
+    pub interpreter: Option<&'a str>,
     /// PT_GNU_STACK asks for an executable stack, which it does not get.
     pub wants_executable_stack: bool,
 }
 
-impl Plan {
+impl<'a> Plan<'a> {
     /// Checks an ELF file and works out what must be mapped. `bytes` is the whole file, from anybody.
-    pub fn parse(bytes: &[u8]) -> Result<Plan, ImageError> {
+    pub fn parse(bytes: &'a [u8]) -> Result<Plan<'a>, ImageError> {
         let header = parse_file_header(bytes)?;
         let kind = match header.e_type {
             abi::ET_EXEC => Kind::Fixed,
@@ -105,6 +109,7 @@ impl Plan {
             headers: None,
             header_count: header.e_phnum,
             align_bytes: PAGE_SIZE,
+            interpreter: None,
             wants_executable_stack: false,
         };
         for program_header in program_headers(&header, bytes)?.iter() {
@@ -133,14 +138,14 @@ impl Plan {
         }
     }
 
-    fn add(&mut self, header: &ProgramHeader, table_offset: u64, file: &[u8]) -> Result<(), ImageError> {
+    fn add(&mut self, header: &ProgramHeader, table_offset: u64, file: &'a [u8]) -> Result<(), ImageError> {
         match header.p_type {
-            abi::PT_INTERP => Err(ImageError::Interpreter(interpreter_path(header, file))),
-            abi::PT_GNU_STACK => {
-                self.wants_executable_stack = header.p_flags & abi::PF_X != 0;
-                Ok(())
+            // The first counts, as on Linux.
+            abi::PT_INTERP if self.interpreter.is_none() => {
+                self.interpreter = Some(interpreter_path(header, file)?);
             }
-            abi::PT_LOAD if header.p_memsz == 0 && header.p_filesz == 0 => Ok(()),
+            abi::PT_GNU_STACK => self.wants_executable_stack = header.p_flags & abi::PF_X != 0,
+            abi::PT_LOAD if header.p_memsz == 0 && header.p_filesz == 0 => {}
             abi::PT_LOAD => {
                 let segment = check_segment(header, self.kind, file.len() as u64)?;
                 if table_offset >= segment.offset_bytes {
@@ -153,10 +158,10 @@ impl Plan {
                 }
                 self.align_bytes = self.align_bytes.max(header.p_align);
                 self.segments.push(segment);
-                Ok(())
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(())
     }
 
     /// The checks that need all segments; sorts them.
@@ -268,9 +273,12 @@ fn check_segment(header: &ProgramHeader, kind: Kind, len_bytes: u64) -> Result<S
     })
 }
 
-fn interpreter_path(header: &ProgramHeader, file: &[u8]) -> InterpreterPath {
-    let path = usize::try_from(header.p_offset).ok().and_then(|start| file.get(start..));
-    InterpreterPath::new(path.unwrap_or(b"an interpreter"))
+fn interpreter_path<'a>(header: &ProgramHeader, file: &'a [u8]) -> Result<&'a str, ImageError> {
+    let ProgramHeader { p_offset, p_filesz, .. } = *header;
+    let bytes = || file.get(usize::try_from(p_offset).ok()?..)?.get(..usize::try_from(p_filesz).ok()?);
+    let path = bytes().and_then(|bytes| CStr::from_bytes_with_nul(bytes).ok());
+    let path = path.and_then(|path| path.to_str().ok()).filter(|path| !path.is_empty());
+    path.ok_or(ImageError::Interpreter { offset_bytes: p_offset, len_bytes: p_filesz })
 }
 
 fn page_down(address: u64) -> u64 {

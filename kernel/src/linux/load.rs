@@ -1,9 +1,14 @@
 //! The start of a program: from a path in the initrd to registers that can be run.
+//!
+//! A script is run by its interpreter, a dynamic program is started by its own: the dynamic loader, which goes to a
+//! place of its own in the same space and finds the program by the auxiliary vector. Order of Linux 6.1 fs/exec.c
+//! (`exec_binprm`) and fs/binfmt_elf.c.
 
 use super::brk::ProgramBreak;
+use super::errno::Errno;
 use super::memory::{private, within};
 use super::process::Program;
-use super::signal;
+use super::{script, signal};
 use crate::arch::context::UserContext;
 use crate::clock;
 use crate::initrd::File;
@@ -19,7 +24,7 @@ use linux_raw_sys::general::{S_IFDIR, S_IFMT};
 use mm::lock::SpaceLock;
 use mm::pager::{Prot, Refusal};
 use mm::range::{MapSize, PAGE_SIZE, USER_END};
-use mm::space::{AddressSpace, MapRequest};
+use mm::space::{AddressSpace, MapRequest, Placement};
 use mm::vma::VmaFlags;
 use thiserror::Error;
 
@@ -31,15 +36,27 @@ const IMAGE_RANDOM_BYTES: u64 = 1 << 40;
 const STACK_RANDOM_BYTES: u64 = 16 << 30;
 const HEAP_RANDOM_BYTES: u64 = 32 << 20;
 
+/// Scripts that interpret scripts, at most (fs/exec.c, exec_binprm).
+const MAX_SCRIPTS: usize = 5;
+
 /// Why a program cannot be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum LoadError {
     /// No such file in the initrd.
     #[error("no such file in the initrd")]
     NotFound,
-    /// The path names a directory.
-    #[error("is a directory")]
-    Directory,
+    /// A directory, or none of the file's x bits is set.
+    #[error("is not an executable file")]
+    NotExecutable,
+    /// Nothing that can be run is at the path that a script or a dynamic program names.
+    #[error("needs {0}, which is not there or not executable")]
+    NoInterpreter(&'static str, Errno),
+    /// What a dynamic program names is no dynamic loader.
+    #[error("needs {0}, which cannot be its loader: {1}")]
+    Interpreter(&'static str, ImageError),
+    /// Scripts that are interpreted by scripts, and so on.
+    #[error("more than {MAX_SCRIPTS} scripts, each the interpreter of another")]
+    TooManyScripts,
     /// Not a program that runs here.
     #[error("cannot run: {0}")]
     Image(#[from] ImageError),
@@ -48,16 +65,10 @@ pub enum LoadError {
     Arguments(#[from] TooLong),
     /// The image and the stack do not find room.
     #[error("cannot be mapped: {0}")]
-    Map(Refusal),
+    Map(#[from] Refusal),
     /// The stack's first pages could not be had.
     #[error("out of memory")]
     NoMemory,
-}
-
-impl From<Refusal> for LoadError {
-    fn from(refusal: Refusal) -> LoadError {
-        LoadError::Map(refusal)
-    }
 }
 
 /// The stack is the only user memory that is written before the program runs.
@@ -80,29 +91,62 @@ pub struct Loaded {
 /// The file at `path` of the initrd, if it can be a program.
 pub fn find(path: &str) -> Result<&'static File, LoadError> {
     let file = machine().initrd.find(path).ok_or(LoadError::NotFound)?;
-    if file.mode & S_IFMT == S_IFDIR { Err(LoadError::Directory) } else { Ok(file) }
+    let is_program = file.mode & S_IFMT != S_IFDIR && file.mode & 0o111 != 0;
+    if is_program { Ok(file) } else { Err(LoadError::NotExecutable) }
 }
 
-/// Makes a program of `file` ready to run. The caller's own address space is loaded again when this returns.
-pub fn load(file: &'static File, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Loaded, LoadError> {
+/// How the path of an interpreter is looked up.
+pub type Find<'a> = &'a dyn Fn(&str) -> Result<&'static File, Errno>;
+
+fn find_interpreter(path: &'static str, find: Find) -> Result<&'static File, LoadError> {
+    find(path).map_err(|errno| LoadError::NoInterpreter(path, errno))
+}
+
+/// Makes a program of `file`, which `path` names, or of the interpreter of the script that it is, ready to run. The
+/// caller's own address space is loaded again when this returns.
+pub fn load(
+    file: &'static File,
+    path: &str,
+    argv: Vec<Vec<u8>>,
+    envp: &[Vec<u8>],
+    find: Find,
+) -> Result<Loaded, LoadError> {
     let machine = machine();
-    let plan = Plan::parse(file.bytes)?;
+    let (executable, argv) = read_scripts(file, path, argv, find)?;
+    let plan = Plan::parse(executable.bytes)?;
     if plan.wants_executable_stack {
-        log::warn!("{}: wants an executable stack; it gets one that is not", file.path);
+        log::warn!("{}: wants an executable stack; it gets one that is not", executable.path);
     }
     let space = AddressSpace::new(&machine.kernel_half, &machine.memory, random::u64());
     let space = space.ok_or(LoadError::NoMemory)?;
     let bias = plan.bias(random_above(IMAGE_BASE, IMAGE_RANDOM_BYTES, MapSize::Size2M));
-    plan.map(file, &space, bias)?;
-    let stack = within(&space, || start_stack(&space, &plan, bias, file, argv, envp))?;
+    plan.map(executable, &space, bias)?;
+    let entry = plan.entry.wrapping_add(bias);
+    let (interpreter_base, start) = match plan.interpreter {
+        Some(path) => map_interpreter(path, &space, find)?,
+        None => (0, entry),
+    };
+    let mut random = [0; 16];
+    random::fill(&mut random);
+    let auxiliary = Auxiliary {
+        headers: plan.headers.map_or(0, |address| address.wrapping_add(bias)),
+        header_count: plan.header_count,
+        interpreter_base,
+        entry,
+        hwcap: u64::from(__cpuid(1).edx),
+        signal_stack_bytes: signal::stack_bytes(),
+        random,
+    };
+    let arguments = Arguments { path: path.as_bytes(), argv: &argv, envp };
+    let stack = within(&space, || start_stack(&space, &arguments, &auxiliary))?;
     let mut context = UserContext::default();
-    context.rip = plan.entry.wrapping_add(bias);
+    context.rip = start;
     context.rsp = stack.pointer;
     // Interrupts on; bit 1 is always set.
     context.rflags = 0x202;
     let heap = random_above(plan.high().wrapping_add(bias), HEAP_RANDOM_BYTES, MapSize::Size4K);
     let program = Program {
-        executable: file,
+        executable,
         auxv: stack.bytes[stack.auxv].into(),
         program_break: SpaceLock::new(ProgramBreak::new(heap)),
         started_ns: clock::monotonic_ns(),
@@ -110,28 +154,51 @@ pub fn load(file: &'static File, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<L
     Ok(Loaded { space, program: Arc::new(program), context })
 }
 
+/// The program that runs when `file` is executed, and its arguments: those of an interpreter are its own path, the
+/// argument in the script, and the script's path in the place of `argv[0]`.
+fn read_scripts(
+    mut file: &'static File,
+    mut path: &str,
+    mut argv: Vec<Vec<u8>>,
+    find: Find,
+) -> Result<(&'static File, Vec<Vec<u8>>), LoadError> {
+    let mut scripts = 0;
+    while let Some((interpreter, argument)) = script::parse(file.bytes) {
+        scripts += 1;
+        if scripts > MAX_SCRIPTS {
+            return Err(LoadError::TooManyScripts);
+        }
+        let words = [Some(interpreter), argument, Some(path)].into_iter().flatten();
+        argv.splice(..argv.len().min(1), words.map(Vec::from));
+        file = find_interpreter(interpreter, find)?;
+        path = interpreter;
+    }
+    Ok((file, argv))
+}
+
+/// Maps the dynamic loader at `path` where mmap(2) would put it; how much higher than its headers say (AT_BASE), and
+/// its first instruction.
+fn map_interpreter(path: &'static str, space: &AddressSpace, find: Find) -> Result<(u64, u64), LoadError> {
+    let file = find_interpreter(path, find)?;
+    let plan = Plan::parse(file.bytes).map_err(|why| LoadError::Interpreter(path, why))?;
+    // Room for the whole image, however it must be aligned. Nobody else knows this space yet.
+    let len_bytes = plan.high() - plan.low() + plan.align_bytes;
+    let anywhere = MapRequest { placement: Placement::Anywhere, ..private(0, len_bytes, Prot::empty()) };
+    let room = space.mmap(&anywhere)?.as_u64();
+    space.munmap(room, len_bytes)?;
+    let bias = plan.bias(room + plan.align_bytes);
+    plan.map(file, space, bias)?;
+    Ok((bias, plan.entry.wrapping_add(bias)))
+}
+
 /// Maps the stack and puts the arguments on it.
 fn start_stack(
     space: &AddressSpace,
-    plan: &Plan,
-    bias: u64,
-    file: &File,
-    argv: &[Vec<u8>],
-    envp: &[Vec<u8>],
+    arguments: &Arguments,
+    auxiliary: &Auxiliary,
 ) -> Result<InitialStack, LoadError> {
-    let mut random = [0; 16];
-    random::fill(&mut random);
-    let path = [b"/", file.path.as_bytes()].concat();
-    let auxiliary = Auxiliary {
-        headers: plan.headers.map_or(0, |address| address.wrapping_add(bias)),
-        header_count: plan.header_count,
-        entry: plan.entry.wrapping_add(bias),
-        hwcap: u64::from(__cpuid(1).edx),
-        signal_stack_bytes: signal::stack_bytes(),
-        random,
-    };
     let top = random_above(USER_END - STACK_RANDOM_BYTES, STACK_RANDOM_BYTES, MapSize::Size4K);
-    let stack = InitialStack::build(top, &Arguments { path: &path, argv, envp }, &auxiliary)?;
+    let stack = InitialStack::build(top, arguments, auxiliary)?;
     let len_bytes = stack.mapped_bytes();
     let request = private(top - len_bytes, len_bytes, Prot::READ | Prot::WRITE);
     space.mmap(&MapRequest { flags: VmaFlags::GROWS_DOWN, name: "[stack]", ..request })?;

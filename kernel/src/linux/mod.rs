@@ -11,7 +11,7 @@
 //! | `entries`, `names`, `attributes` | what a directory has, what comes and goes there, what a file is as a whole |
 //! | `directory`, `ram`, `inode` | the tree in RAM |
 //! | `dev`, `proc`, `sys` | what is in /dev, /proc and /sys |
-//! | `arguments`, `image`, `stack` | argv and envp; an ELF file's segments; a program's first stack |
+//! | `arguments`, `script`, `image`, `stack` | argv and envp; a script's first line; an ELF file's segments; a first stack |
 //! | `memory`, `advice`, `remap`, `residence`, `brk` | mmap and its kin |
 //! | `shm`, `peer` | System V shared memory; copies from and to another process |
 //! | `signal` | actions, delivery, frames, return |
@@ -65,6 +65,7 @@ mod ram;
 mod remap;
 mod residence;
 mod sched;
+mod script;
 mod session;
 mod shm;
 mod signal;

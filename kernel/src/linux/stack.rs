@@ -33,7 +33,9 @@ pub struct Auxiliary {
     pub headers: u64,
     /// Their count.
     pub header_count: u16,
-    /// The program's first instruction.
+    /// How far the dynamic loader was moved; 0 without one.
+    pub interpreter_base: u64,
+    /// The program's first instruction, which its loader goes to.
     pub entry: u64,
     /// CPUID leaf 1, EDX.
     pub hwcap: u64,
@@ -117,7 +119,7 @@ impl Auxiliary {
             (auxvec::AT_PHDR, self.headers),
             (auxvec::AT_PHENT, 56),
             (auxvec::AT_PHNUM, u64::from(self.header_count)),
-            (auxvec::AT_BASE, 0),
+            (auxvec::AT_BASE, self.interpreter_base),
             (auxvec::AT_FLAGS, 0),
             (auxvec::AT_ENTRY, self.entry),
             (auxvec::AT_UID, 0),
@@ -162,6 +164,7 @@ mod tests {
         Auxiliary {
             headers: 0x40_0040,
             header_count: 9,
+            interpreter_base: 0x7f00_0000_0000,
             entry: 0x40_1000,
             hwcap: 0x178b_fbff,
             signal_stack_bytes: 1376,
@@ -205,6 +208,7 @@ mod tests {
         let value = |kind| found.iter().find(|pair| pair.0 == kind).unwrap().1;
         assert_eq!(value(auxvec::AT_PHDR), 0x40_0040);
         assert_eq!(value(auxvec::AT_PHNUM), 9);
+        assert_eq!(value(auxvec::AT_BASE), 0x7f00_0000_0000);
         assert_eq!(value(auxvec::AT_PAGESZ), 4096);
         assert_eq!(text(&stack, value(auxvec::AT_EXECFN)), b"/bin/prog");
         assert_eq!(text(&stack, value(auxvec::AT_PLATFORM)), b"x86_64");

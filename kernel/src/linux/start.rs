@@ -16,7 +16,7 @@ use linux_raw_sys::general::SI_KERNEL;
 use mm::lock::{Rank, SpinLock};
 
 /// Runs the program at `path` of the initrd until it and all its descendants have ended; its status.
-pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus, LoadError> {
+pub fn run(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<ExitStatus, LoadError> {
     process::close(false);
     let first = start(path, argv, envp);
     if let Ok(first) = &first {
@@ -34,15 +34,17 @@ pub fn run(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<ExitStatus,
     Ok(first?.status().expect("the wait above is over when there is one"))
 }
 
-fn start(path: &str, argv: &[Vec<u8>], envp: &[Vec<u8>]) -> Result<Arc<Process>, LoadError> {
+fn start(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<Arc<Process>, LoadError> {
     let file = load::find(path)?;
-    let Loaded { space, program, context } = load::load(file, argv, envp)?;
+    let Loaded { space, program, context } =
+        load::load(file, path, argv, envp, &|path| Ok(load::find(path)?))?;
     let cradle = Arc::new(SpinLock::new(Rank::Process, None));
     let task = conceive(&cradle).ok_or(LoadError::NoMemory)?;
     let member = Member::new(Arc::clone(&task), 0);
     let group = Group::new(Arc::clone(&member), Actions::new()).map_err(|_| LoadError::NoMemory)?;
     let limits = super::info::default_limits();
-    let settings = Settings { limits, nice: 0, umask: 0o022, directory: None, executable: file };
+    let settings =
+        Settings { limits, nice: 0, umask: 0o022, directory: None, executable: program.executable };
     let process = Arc::new(Process::new(Arc::clone(&task), Arc::clone(&task), INIT, group, settings));
     process.publish().map_err(|_| LoadError::NoMemory)?;
     space.set_owner(process.pid.unsigned_abs());

@@ -3,6 +3,7 @@
 //! A name begins with the machine and the alignment; `s7_6_` and the like name the property of the
 //! device-dax reference, section 7, that a run shows.
 
+mod dynamic;
 mod hostile;
 mod load;
 mod nvdimms;
@@ -58,6 +59,7 @@ pub fn table() -> Vec<Case> {
     table.extend(ENDINGS.map(ending));
     table.extend(CONDITIONS.map(condition));
     table.extend(programs());
+    table.extend(dynamic::table());
     table.extend(nvdimms::table());
     table.extend(hostile::table());
     table.extend(systems::table());

@@ -1,8 +1,6 @@
 //! Why a file is not a program: each message names the value and what would be accepted.
 
 use super::{FILE_HEADER_BYTES, MAX_PROGRAM_HEADERS, MAX_SPAN_BYTES, PROGRAM_HEADER_BYTES};
-use crate::linux::abi::padded;
-use core::fmt;
 use mm::range::{PAGE_SIZE, USER_END};
 use thiserror::Error;
 
@@ -15,7 +13,7 @@ const LAST: u64 = USER_END - 1;
 pub enum ImageError {
     #[error("{len_bytes} bytes are too short for an ELF file header of {FILE_HEADER_BYTES}")]
     Truncated { len_bytes: u64 },
-    #[error("a script; only ELF programs run here")]
+    #[error("a script whose first line names no interpreter")]
     Script,
     #[error("starts with {0:02x?}, not with 7f 45 4c 46 (ELF)")]
     Magic([u8; 4]),
@@ -25,7 +23,7 @@ pub enum ImageError {
     ByteOrder(u8),
     #[error("ELF version {0}, not 1")]
     Version(u8),
-    #[error("ELF type {0}, neither 2 (executable) nor 3 (static-PIE)")]
+    #[error("ELF type {0}, neither 2 (executable) nor 3 (movable)")]
     Type(u16),
     #[error("made for machine {0}, not 62 (x86-64)")]
     Machine(u16),
@@ -35,8 +33,10 @@ pub enum ImageError {
     HeaderCount(u16),
     #[error("program headers at file offset {offset_bytes:#x}: the file ends at {len_bytes:#x}")]
     HeadersBeyondFile { offset_bytes: u64, len_bytes: u64 },
-    #[error("dynamically linked: needs {0}; link it statically (-static or -static-pie)")]
-    Interpreter(InterpreterPath),
+    #[error(
+        "interpreter's path of {len_bytes:#x} bytes at file offset {offset_bytes:#x}: no string that ends there"
+    )]
+    Interpreter { offset_bytes: u64, len_bytes: u64 },
     #[error("no PT_LOAD segment with bytes in it")]
     NoSegment,
     #[error("segment at {address:#x} is both writable and executable")]
@@ -59,21 +59,4 @@ pub enum ImageError {
     Span { bytes: u64 },
     #[error("entry point {address:#x} is in no executable segment")]
     Entry { address: u64 },
-}
-
-/// The start of the interpreter's path, as long as it fits.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct InterpreterPath([u8; 48]);
-
-impl InterpreterPath {
-    pub(super) fn new(path: &[u8]) -> InterpreterPath {
-        InterpreterPath(padded(path))
-    }
-}
-
-impl fmt::Display for InterpreterPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let printable = self.0.iter().take_while(|byte| byte.is_ascii_graphic());
-        printable.copied().try_for_each(|byte| fmt::Write::write_char(f, char::from(byte)))
-    }
 }

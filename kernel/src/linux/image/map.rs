@@ -10,8 +10,8 @@ use mm::range::{PAGE_SIZE, PhysRange};
 use mm::space::{AddressSpace, MapRequest};
 use mm::vma::Backing;
 
-impl Plan {
-    /// Maps the segments of `file` into an empty space, `bias_bytes` higher than the headers say.
+impl Plan<'_> {
+    /// Maps the segments of `file` where nothing is, `bias_bytes` higher than the headers say.
     ///
     /// `bias_bytes` is what [`Plan::bias`] gave (it may wrap around 0). A refusal leaves the space half
     /// filled: the caller drops it.
