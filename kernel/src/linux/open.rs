@@ -41,7 +41,7 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
         // A file that never has a name.
         node.directory().ok_or(Errno::EOPNOTSUPP)?;
         let file: Arc<dyn Node> = Arc::new(new_file(thread, mode, &place, "#"));
-        return thread.files.lock().add(Arc::new(OpenFile::new(file, status)), flags);
+        return add(thread, OpenFile::new(file, status), flags);
     }
     if node.is_directory() && (flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0) {
         return Err(Errno::EISDIR);
@@ -53,9 +53,13 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     if flags & O_PATH == 0 {
         node = node.open(flags)?.unwrap_or(node);
     }
-    let file = Arc::new(OpenFile::at(place, node, status));
+    add(thread, OpenFile::at(place, node, status), flags)
+}
+
+fn add(thread: &Thread, file: OpenFile, flags: u32) -> Answer {
+    let file = Arc::new(file);
     // A clone, as in dup.
-    thread.files.lock().add(file.clone(), flags)
+    thread.files.lock().add(Arc::clone(&file), flags)
 }
 
 /// What O_CREAT opens: a file that is there, unless O_EXCL forbids it, or a new one.
@@ -105,7 +109,7 @@ pub fn memfd_create(thread: &mut Thread, name: u64, flags: u32) -> Answer {
     let path = format!("memfd:{} (deleted)", String::from_utf8_lossy(&name));
     let file: Arc<dyn Node> = Arc::new(RamFile::new(0o777, path.into()));
     let close = if flags & MFD_CLOEXEC != 0 { O_CLOEXEC } else { 0 };
-    thread.files.lock().add(Arc::new(OpenFile::new(file, O_RDWR)), close)
+    add(thread, OpenFile::new(file, O_RDWR), close)
 }
 
 /// access(2), faccessat(2), faccessat2(2): user 0 may read and write everything, execute what has an x bit.
