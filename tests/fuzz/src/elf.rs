@@ -1,7 +1,7 @@
 //! ELF files: what is accepted can be mapped, is never writable code, and starts in code.
 
 use crate::{Numbers, Target, line, number, shape};
-use kernel::linux::image::{ImageError, Kind, Plan, Segment};
+use kernel::linux::image::{Kind, Plan, Segment};
 use mm::pager::Prot;
 use mm::range::{PAGE_SIZE, USER_END};
 
@@ -19,8 +19,6 @@ pub static ELF: Target =
 pub fn check_elf(input: &[u8]) -> Vec<String> {
     let plan = match Plan::parse(input) {
         Ok(plan) => plan,
-        // The rest of this message is the file's own text.
-        Err(error @ ImageError::Interpreter(_)) => return vec![shape(&line(&error)[..20])],
         Err(error) => return vec![shape(&line(&error))],
     };
     assert!(!plan.segments.is_empty());
