@@ -33,6 +33,10 @@ pub struct Image {
 impl Image {
     /// Reads the headers of a file. Fails with what the file is instead, to be said behind its name.
     pub fn read(path: &Path) -> Result<Self, String> {
+        // Opening a pipe would wait.
+        if !path.metadata().map_err(|error| error.to_string())?.is_file() {
+            return Err("is not a regular file".into());
+        }
         let file = File::open(path).map_err(|error| error.to_string())?;
         let mut ident = Vec::new();
         (&file).take(6).read_to_end(&mut ident).map_err(|error| error.to_string())?;

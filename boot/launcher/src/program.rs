@@ -40,10 +40,12 @@ pub fn check(path: &Path) -> Result<(), Failure> {
 
 /// The program that runs the script at `path`, which its first line names (`#!`); `None` for any other file.
 pub fn script_interpreter(path: &Path) -> Option<String> {
-    let file = File::open(path).ok().filter(|file| file.metadata().is_ok_and(|meta| is_executable(&meta)))?;
+    // Opening a pipe would wait.
+    path.metadata().ok().filter(|meta| meta.is_file() && is_executable(meta))?;
+    let file = File::open(path).ok()?;
     let mut head = Vec::new();
     file.take(SCRIPT_HEAD).read_to_end(&mut head).ok()?;
-    let line = head.strip_prefix(b"#!")?.split(|&byte| byte == b'\n').next()?;
+    let line = head.strip_prefix(b"#!")?.split(|&byte| matches!(byte, b'\n' | 0)).next()?;
     let line = String::from_utf8_lossy(line);
     let word = line.split([' ', '\t']).find(|word| !word.is_empty())?;
     Some(word.into())

@@ -37,22 +37,34 @@ pub struct FileLock {
 
 impl FileLock {
     /// Takes the lock of the file that is open, or says who has it: EAGAIN, with the time to look again if that is a
-    /// mapping. As on Linux, who changes a lock gives it up first.
+    /// mapping. As on Linux, who has such a lock keeps it, and who changes a lock gives it up first.
     fn take(&self, open: &OpenFile, is_exclusive: bool, again_ns: &mut Option<u64>) -> Answer {
-        self.release();
         let mapped = open.node_as::<Arc<OpenDax>>().map(|open| open.opening()).unwrap_or_default();
         let wish =
             Held { holder: self.address(), file: open.node.metadata().identity(), is_exclusive, mapped };
         forget_unmapped();
         let mut held = HELD.lock();
+        let own = held.iter().position(|held| held.holder == self.address());
+        let own = own.map(|index| held.swap_remove(index));
+        let keeps = own.as_ref().is_some_and(|own| own.is_exclusive == is_exclusive);
         let is_other = |other: &&Held| other.file == wish.file && (other.is_exclusive || is_exclusive);
-        if let Some(other) = held.iter().find(is_other) {
-            *again_ns = (other.holder == 0).then(|| clock::monotonic_ns() + MAPPED_NS);
-            return Err(Errno::EAGAIN);
+        let other = held.iter().find(is_other).filter(|_| !keeps).map(|other| other.holder);
+        let answer = match other {
+            Some(holder) => {
+                *again_ns = (holder == 0).then(|| clock::monotonic_ns() + MAPPED_NS);
+                Err(Errno::EAGAIN)
+            }
+            None if held.try_reserve(1).is_err() => Err(Errno::ENOMEM),
+            None => {
+                held.push(wish);
+                Ok(0)
+            }
+        };
+        drop(held);
+        if own.is_some() && !keeps {
+            Changes::of(&HELD).announce();
         }
-        held.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        held.push(wish);
-        Ok(0)
+        answer
     }
 
     fn release(&self) {
@@ -75,7 +87,12 @@ impl Drop for FileLock {
         let own = held.iter_mut().find(|held| held.holder == self.address());
         match own {
             // The node is gone already: this counts mappings.
-            Some(own) if own.mapped.strong_count() > 0 => own.holder = 0,
+            Some(own) if own.mapped.strong_count() > 0 => {
+                own.holder = 0;
+                drop(held);
+                // Who waits looks at the clock from now on: nobody tells when a mapping goes.
+                Changes::of(&HELD).announce();
+            }
             Some(_) => {
                 drop(held);
                 self.release();

@@ -21,6 +21,7 @@ use elf::abi;
 use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader};
 use elf::segment::{ProgramHeader, SegmentTable};
+use linux_raw_sys::general::PATH_MAX;
 use mm::pager::Prot;
 use mm::range::{PAGE_SIZE, VirtRange};
 
@@ -276,7 +277,10 @@ fn check_segment(header: &ProgramHeader, kind: Kind, len_bytes: u64) -> Result<S
 fn interpreter_path<'a>(header: &ProgramHeader, file: &'a [u8]) -> Result<&'a str, ImageError> {
     let ProgramHeader { p_offset, p_filesz, .. } = *header;
     let bytes = || file.get(usize::try_from(p_offset).ok()?..)?.get(..usize::try_from(p_filesz).ok()?);
-    let path = bytes().and_then(|bytes| CStr::from_bytes_with_nul(bytes).ok());
+    // Longer ones are refused, as on Linux.
+    let path = bytes()
+        .filter(|bytes| bytes.len() <= PATH_MAX as usize)
+        .and_then(|bytes| CStr::from_bytes_with_nul(bytes).ok());
     let path = path.and_then(|path| path.to_str().ok()).filter(|path| !path.is_empty());
     path.ok_or(ImageError::Interpreter { offset_bytes: p_offset, len_bytes: p_filesz })
 }

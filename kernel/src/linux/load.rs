@@ -169,6 +169,7 @@ fn read_scripts(
             return Err(LoadError::TooManyScripts);
         }
         let words = [Some(interpreter), argument, Some(path)].into_iter().flatten();
+        argv.try_reserve(2).map_err(|_| LoadError::NoMemory)?;
         argv.splice(..argv.len().min(1), words.map(Vec::from));
         file = find_interpreter(interpreter, find)?;
         path = interpreter;

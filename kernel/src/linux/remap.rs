@@ -53,7 +53,7 @@ pub fn mremap(
     };
     // As on Linux, what is too long goes first, whatever becomes of the rest.
     if old > new {
-        space.munmap(address + new, old - new).map_err(&mut refused)?;
+        space.munmap(address.checked_add(new).ok_or(Errno::EINVAL)?, old - new).map_err(&mut refused)?;
     }
     if old >= new && !does_move {
         return Ok(address);

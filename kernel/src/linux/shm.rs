@@ -107,9 +107,9 @@ pub fn shmget(thread: &mut Thread, key: i32, size_bytes: u64, flags: u32) -> Ans
     if table.len() >= MAX_SEGMENTS {
         return Err(Errno::ENOSPC);
     }
+    table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     // No huge page was reserved, as for MAP_HUGETLB.
     let kept = new.take_if(|_| flags & SHM_HUGETLB == 0).ok_or(Errno::ENOMEM)?;
-    table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
     let id = (NEXT_ID.fetch_add(1, Ordering::Relaxed) & i32::MAX as u32) as i32;
     table.push(Segment {
         id,
@@ -177,6 +177,9 @@ pub fn shmdt(thread: &mut Thread, address: u64) -> Answer {
 
 /// shmctl(2): IPC_STAT and IPC_RMID.
 pub fn shmctl(id: i32, command: u32, buffer: u64) -> Answer {
+    if !matches!(command, IPC_RMID | IPC_STAT) {
+        return Err(Errno::EINVAL);
+    }
     let mut table = TABLE.lock();
     let (segment, pages) = find(&mut table, id)?;
     match command {
@@ -186,7 +189,7 @@ pub fn shmctl(id: i32, command: u32, buffer: u64) -> Answer {
             drop((kept, pages));
             Ok(0)
         }
-        IPC_STAT => {
+        _ => {
             let is_kept = segment.kept.is_some();
             let status = Status {
                 key: if is_kept { segment.key } else { IPC_PRIVATE },
@@ -201,6 +204,5 @@ pub fn shmctl(id: i32, command: u32, buffer: u64) -> Answer {
             drop(pages);
             tell(buffer, &status)
         }
-        _ => Err(Errno::EINVAL),
     }
 }
