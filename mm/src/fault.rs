@@ -56,7 +56,7 @@ impl AddressSpace {
                     if written { Installed::New } else { Installed::NeedsTables(MAX_MISSING as u8) }
                 };
                 match pager.fault(&request(vma, address), install) {
-                    Ok(Installed::NeedsTables(_)) => {}
+                    Ok(Installed::NeedsTables(_)) | Err(FaultError::NoMemory) => {}
                     Ok(installed) => {
                         return Ok(notes.counted(Fault { installed, size: vma.granule, device: true }));
                     }

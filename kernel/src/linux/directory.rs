@@ -19,7 +19,7 @@ use linux_raw_sys::general::{S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
 use mm::lock::{Rank, SpinLock};
 
 /// How many entries are told at once.
-const BATCH: usize = 256;
+const BATCH: usize = 32;
 
 /// A directory.
 pub struct RamDirectory {
@@ -90,20 +90,26 @@ impl RamDirectory {
         if names.is_removed { Ok(()) } else { Err(Errno::ENOTEMPTY) }
     }
 
-    /// Takes all nodes out.
-    fn empty(&self) -> impl Iterator<Item = Arc<dyn Node>> {
-        core::mem::take(&mut *self.names.lock()).by_name.into_values().map(|(_, node)| node)
+    /// Takes a node out, of a directory that goes.
+    fn pop(&self) -> Option<Arc<dyn Node>> {
+        self.names.lock().by_name.pop_first().map(|(_, (_, node))| node)
     }
 }
 
-/// Level by level: a tree is deeper than a kernel stack.
+/// One node after the other, the innermost first: a tree is deeper than a kernel stack, and memory may be out.
 impl Drop for RamDirectory {
     fn drop(&mut self) {
-        let mut nodes: Vec<_> = self.empty().collect();
-        while let Some(node) = nodes.pop() {
-            let last = Some(&node).filter(|node| Arc::strong_count(node) == 1);
-            if let Some(directory) = last.and_then(|node| node.directory()) {
-                nodes.extend(directory.empty());
+        let mut inner: Vec<Arc<dyn Node>> = Vec::new();
+        loop {
+            let next = match inner.last().and_then(|node| node.directory()) {
+                Some(directory) => directory.pop(),
+                None => self.pop(),
+            };
+            match next {
+                Some(node) if node.is_directory() && Arc::strong_count(&node) == 1 => inner.push(node),
+                Some(node) => drop(node),
+                None if inner.pop().is_none() => return,
+                None => {}
             }
         }
     }

@@ -1,7 +1,7 @@
 //! getdents64: what a directory has, as records.
 
 use super::errno::{Answer, Errno};
-use super::memory::vec_for;
+use super::memory::{check_reserve, vec_for};
 use super::node::{Entry, numbered};
 use super::stat::Metadata;
 use super::thread::Thread;
@@ -22,6 +22,7 @@ pub fn getdents64(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answ
     let parent = || file.place.as_ref()?.parent.as_ref().map(|parent| Arc::clone(&parent.node));
     let mut records = vec_for(count.min(MAX_BYTES) as usize)?;
     'full: loop {
+        check_reserve()?;
         let batch = match position.checked_sub(DOTS) {
             None => numbered([".", ".."], position),
             Some(from) => node.entries(thread, from)?,

@@ -7,7 +7,7 @@
 use super::abi::Iovec;
 use super::errno::{Answer, Errno};
 use super::files::OpenFile;
-use super::memory::vec_for;
+use super::memory::{lets_others_in, vec_for};
 use super::node::{END, Seek};
 use super::pipe::{ATOMIC_BYTES, End};
 use super::poll::transfer;
@@ -282,7 +282,8 @@ pub fn fill(buffer: u64, count: u64, mut make: impl FnMut(&mut [u8])) -> Answer 
     each_page(buffer, count, |address, len| {
         let (piece, _) = page.split_at_mut(len.min(PAGE_SIZE as usize));
         make(piece);
-        Ok(user_memory::write(address, piece)?)
+        user_memory::write(address, piece)?;
+        if lets_others_in() { Ok(()) } else { Err(Errno::EINTR) }
     })
 }
 

@@ -6,6 +6,7 @@
 use super::directory::{RamDirectory, RamLink};
 use super::errno::{Answer, Errno};
 use super::inode::Inode;
+use super::memory::check_reserve;
 use super::node::Node;
 use super::thread::Thread;
 use super::tree::{self, End, Links, Place, read_path, walk};
@@ -128,6 +129,8 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
     if is_directory && !Arc::ptr_eq(&parent.node, &old_parent.node) || parent.node.directory().is_none() {
         return Err(Errno::EXDEV);
     }
+    // Before the target is closed: nothing may go wrong then.
+    check_reserve()?;
     match &target {
         Some(target) if is_directory => target.directory().ok_or(Errno::ENOTDIR)?.close()?,
         Some(target) if target.is_directory() => return Err(Errno::EISDIR),
@@ -151,6 +154,8 @@ fn with_parent(place: Arc<Place>) -> Result<(Arc<Place>, Arc<Place>), Errno> {
     match place.node.inode() {
         None if parent.node.directory().is_some() => Err(Errno::EBUSY),
         None => Err(Errno::EPERM),
+        // The root of a file system.
+        Some(_) if parent.node.directory().is_none() => Err(Errno::EBUSY),
         Some(_) => Ok((place, parent)),
     }
 }

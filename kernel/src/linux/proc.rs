@@ -113,7 +113,7 @@ impl Node for ProcDirectory {
             (Some(prefix), _) => Arc::new(ProcDirectory { path, table: self.table, prefix }),
             (None, Show::Process) => Arc::new(ProcDirectory { path, table: PROCESS, prefix: "" }),
             (None, Show::Files) => Arc::new(OpenFiles { path }),
-            (None, Show::Link(target)) => Arc::new(ProcLink { path, target: target(thread), place: None }),
+            (None, Show::Link(target)) => Arc::new(ProcLink { path, target: target(thread), fd: None }),
             (None, Show::Text(_) | Show::At(_)) => Arc::new(ProcFile { path, show }),
         })
     }
@@ -141,14 +141,11 @@ impl Node for OpenFiles {
     fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
         let fd = name.parse().ok().filter(|fd: &i32| fd.to_string() == name).ok_or(Errno::ENOENT)?;
         let file = thread.file_any(fd).map_err(|_| Errno::ENOENT)?;
-        let (place, target) = match &file.place {
-            Some(place) => (Arc::clone(place), place.path().into()),
-            None => {
-                let name = format!("pipe:[{}]", file.node.metadata().inode);
-                (tree::root()?.child(&name, Arc::clone(&file.node))?, name)
-            }
+        let target = match &file.place {
+            Some(place) => place.path().into(),
+            None => format!("pipe:[{}]", file.node.metadata().inode),
         };
-        Ok(Arc::new(ProcLink { path: format!("{}/{name}", self.path), target, place: Some(place) }))
+        Ok(Arc::new(ProcLink { path: format!("{}/{name}", self.path), target, fd: Some(fd) }))
     }
 
     /// A descriptor is its own position.
@@ -163,8 +160,9 @@ impl Node for OpenFiles {
 struct ProcLink {
     path: String,
     target: String,
-    /// What it leads to, where the text need not.
-    place: Option<Arc<Place>>,
+    /// What it leads to, where the text need not. The number and not the file: a link to a link to a link would hold
+    /// them all.
+    fd: Option<i32>,
 }
 
 impl Node for ProcLink {
@@ -176,8 +174,12 @@ impl Node for ProcLink {
         Some(self.target.clone())
     }
 
-    fn jump(&self, _: &Thread) -> Option<Arc<Place>> {
-        self.place.clone()
+    fn jump(&self, thread: &Thread) -> Option<Arc<Place>> {
+        let file = thread.file_any(self.fd?).ok()?;
+        match &file.place {
+            Some(place) => Some(Arc::clone(place)),
+            None => tree::root().ok()?.child(&self.target, Arc::clone(&file.node)).ok(),
+        }
     }
 }
 

@@ -88,6 +88,14 @@ impl Contents {
         PhysRange::new(page.as_u64(), PAGE_SIZE).ok_or(FaultError::Bus)
     }
 
+    /// Gives back the pages behind the end, which nobody maps.
+    fn discard_behind_end(&mut self) {
+        if let Some(pages) = &mut self.pages {
+            let pages = Arc::get_mut(pages).expect("a mapping holds the file, not its pages");
+            pages.discard(self.len_bytes.next_multiple_of(PAGE_SIZE));
+        }
+    }
+
     /// Writes `bytes`, which end in the page that they begin in.
     fn put(&self, position: u64, bytes: &[u8]) -> Result<(), FaultError> {
         let is_written = || self.pages.as_ref().is_some_and(|pages| pages.write(position, bytes));
@@ -218,7 +226,7 @@ impl Node for Arc<RamFile> {
         let _changes = self.changes.write();
         let before = core::mem::replace(&mut self.contents.write().len_bytes, len_bytes);
         self.inode.touch();
-        if len_bytes >= before {
+        if len_bytes > before {
             return Ok(());
         }
         self.revoke();
@@ -232,9 +240,8 @@ impl Node for Arc<RamFile> {
             if in_page > 0 {
                 pages.write(len_bytes, &[0; PAGE_SIZE as usize][in_page..]);
             }
-            let pages = Arc::get_mut(pages).expect("a mapping holds the file, not its pages");
-            pages.discard(len_bytes.next_multiple_of(PAGE_SIZE));
         }
+        contents.discard_behind_end();
         Ok(())
     }
 
@@ -247,14 +254,15 @@ impl Node for Arc<RamFile> {
         }
         let _changes = self.changes.write();
         self.make_pages()?;
-        for page in (start - start % PAGE_SIZE..end).step_by(PAGE_SIZE as usize) {
+        let made = (start - start % PAGE_SIZE..end).step_by(PAGE_SIZE as usize).try_for_each(|page| {
             self.contents.read().page(page).map_err(|_| Errno::ENOSPC)?;
-            if !lets_others_in() {
-                return Err(Errno::EINTR);
-            }
+            if lets_others_in() { Ok(()) } else { Err(Errno::EINTR) }
+        });
+        match made {
+            Ok(()) => self.lengthen(end),
+            Err(_) => self.contents.write().discard_behind_end(),
         }
-        self.lengthen(end);
-        Ok(())
+        made
     }
 
     fn seek(&self) -> Seek {

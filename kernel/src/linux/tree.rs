@@ -11,6 +11,7 @@ use super::sys;
 use super::thread::Thread;
 use super::{dev, proc};
 use crate::machine::machine;
+use crate::task;
 use crate::user_memory;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -20,6 +21,8 @@ use linux_raw_sys::general::{
 use mm::lock::SpaceLock;
 use spin::LazyLock;
 
+/// The longest path, in bytes, once the target of a link stands in the link's place.
+const MAX_PATH: usize = 2 * PATH_MAX as usize;
 /// The most links that one walk follows (include/linux/namei.h, MAXSYMLINKS).
 const MAX_LINKS: usize = 40;
 
@@ -169,9 +172,11 @@ pub fn walk(thread: &Thread, directory: i32, path: &str, links: Links) -> Result
         AT_FDCWD => thread.directory()?,
         fd => thread.file_any(fd)?.place.clone().ok_or(Errno::ENOTDIR)?,
     };
-    let mut rest = String::from(path);
+    // The whole path, with the links in it replaced, and how much of it was walked.
+    let (mut whole, mut walked) = (String::from(path), 0);
     let mut followed = 0;
     loop {
+        let rest = &whole[walked..];
         let path = rest.trim_start_matches('/');
         let (name, behind) = path.split_at(path.find('/').unwrap_or(path.len()));
         let is_last = behind.bytes().all(|byte| byte == b'/');
@@ -204,16 +209,19 @@ pub fn walk(thread: &Thread, directory: i32, path: &str, links: Links) -> Result
                 place = target;
             } else {
                 let target = node.link().filter(|target| !target.is_empty()).ok_or(Errno::ENOENT)?;
+                if target.len() + behind.len() > MAX_PATH {
+                    return Err(Errno::ENAMETOOLONG);
+                }
                 if target.starts_with('/') {
                     place = root()?;
                 }
-                rest = target + behind;
+                (whole, walked) = (target + behind, 0);
+                task::preempt_point();
                 continue;
             }
         } else if !matches!(name, "." | "..") {
             place = place.child(name, node)?;
         }
-        let walked = rest.len() - behind.len();
-        rest.drain(..walked);
+        walked = whole.len() - behind.len();
     }
 }

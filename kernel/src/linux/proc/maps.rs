@@ -1,6 +1,7 @@
 //! maps and smaps: what a program has mapped.
 
 use super::window::Window;
+use crate::linux::memory::lets_others_in;
 use crate::linux::thread::Thread;
 use crate::linux::tree::{self, End, Links};
 use alloc::format;
@@ -35,6 +36,10 @@ pub fn write(thread: &Thread, detail: Detail, out: &mut Window<'_>) -> fmt::Resu
         return Err(fmt::Error);
     }
     for vma in &vmas {
+        // Each is a walk of a path.
+        if !lets_others_in() {
+            return Err(fmt::Error);
+        }
         let is_heap = heap.is_some_and(|heap| heap.intersection(vma.range).is_some());
         let (path, is_file) = path_of(vma, if is_heap { "[heap]" } else { vma.name });
         let identity = match tree::walk(thread, AT_FDCWD, &path, Links::Keep) {
