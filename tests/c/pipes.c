@@ -103,6 +103,12 @@ static int a_write_that_nobody_reads_is_sigpipe_or_epipe(void) {
 	EXPECT(poll(&ask, 1, 0) == 1 && ask.revents == (POLLOUT | POLLERR));
 	on(SIGPIPE, SIG_DFL, 0);
 	close(ends[1]);
+	/* Also when it is full. */
+	static char much[65536];
+	EXPECT(pipe(ends) == 0 && write(ends[1], much, sizeof much) == sizeof much && close(ends[0]) == 0);
+	ask.fd = ends[1];
+	EXPECT(poll(&ask, 1, 1000) == 1 && ask.revents == POLLERR);
+	close(ends[1]);
 	return 0;
 }
 

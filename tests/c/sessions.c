@@ -3,6 +3,7 @@
 #include "ktap.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -109,6 +110,20 @@ static int a_lock_belongs_to_the_open_file(void) {
 	EXPECT(close(second) == 0 && flock(first, LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK);
 	EXPECT(flock(copy, LOCK_SH) == 0 && flock(first, LOCK_SH | LOCK_NB) == 0);
 	EXPECT(close(copy) == 0 && flock(first, LOCK_EX | LOCK_NB) == 0);
+	/* Who takes it again keeps it, though somebody waits. */
+	int *told = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pid_t waiter = fork();
+	if (waiter == 0) {
+		int own = open(self, O_RDONLY);
+		_exit(flock(own, LOCK_EX) == 0 && *told == 1 ? 0 : 1);
+	}
+	for (int i = 0; i < 200; i++) {
+		EXPECT(flock(first, LOCK_EX) == 0);
+		sched_yield();
+	}
+	*told = 1;
+	int ended;
+	EXPECT(flock(first, LOCK_UN) == 0 && waitpid(waiter, &ended, 0) == waiter && ended == 0);
 	EXPECT(flock(first, 0) == -1 && errno == EINVAL && flock(first, LOCK_NB) == -1 && errno == EINVAL);
 	EXPECT(flock(99, LOCK_EX) == -1 && errno == EBADF);
 	close(first), close(other);

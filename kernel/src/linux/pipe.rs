@@ -144,13 +144,13 @@ impl Node for End {
         // Before the length: what the last writer left is not missed.
         let is_written = self.pipe.has(Side::Write);
         let len = self.len();
+        let room = if CAPACITY - len < PIPE_BUF as usize { 0 } else { POLLOUT | POLLWRNORM };
         match self.side {
-            Side::Write if !self.pipe.has(Side::Read) => POLLOUT | POLLWRNORM | POLLERR,
             Side::Read if len > 0 && is_written => POLLIN | POLLRDNORM,
             Side::Read if len > 0 => POLLIN | POLLRDNORM | POLLHUP,
             Side::Read if !is_written => POLLHUP,
-            Side::Write if CAPACITY - len < PIPE_BUF as usize => 0,
-            Side::Write => POLLOUT | POLLWRNORM,
+            Side::Write if !self.pipe.has(Side::Read) => room | POLLERR,
+            Side::Write => room,
             Side::Read => 0,
         }
     }

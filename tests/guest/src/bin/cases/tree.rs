@@ -41,6 +41,8 @@ const CASES: &[Named] = &[
     ("a file of the initrd can be written", |_| initrd_file()),
     ("/dev lists its devices", |_| devices()),
     ("a tree is as deep as paths are long", |_| deep()),
+    ("links to links of descriptors hold nothing", |_| links_of_descriptors()),
+    ("the root of a file system stays", |_| mounted()),
 ];
 
 const COUNTED: &[Named] = &[("what is removed gives its frames back", |_| frames_return())];
@@ -696,4 +698,29 @@ fn frames_return() -> Outcome {
     ensure!(lost < 32, "{lost} frames are missing after eight files of 64 pages");
     fault::restore();
     Ok(())
+}
+
+/// Each link is opened through the one before it, which is closed then.
+fn links_of_descriptors() -> Outcome {
+    let open = |fd: i32| {
+        let path = CString::new(format!("/proc/self/fd/{fd}")).expect("no NUL in it");
+        sys::open(&path, libc::O_PATH | libc::O_NOFOLLOW).map_err(|errno| format!("open {path:?}: {errno}"))
+    };
+    let mut fd = open(1)?;
+    for _ in 0..5000 {
+        let next = open(fd)?;
+        ensure!(sys::close(fd) == Ok(()), "close of {fd}");
+        fd = next;
+    }
+    ensure!(sys::close(fd) == Ok(()), "close of {fd}");
+    Ok(())
+}
+
+fn mounted() -> Outcome {
+    let answer = fs::remove_dir("/dev/shm").err().and_then(|error| error.raw_os_error());
+    ensure!(answer == Some(libc::EBUSY), "rmdir /dev/shm: {answer:?}");
+    let path = Path::new("/dev/shm/still");
+    fs::write(path, b"there")
+        .and_then(|()| fs::remove_file(path))
+        .map_err(|error| format!("{path:?}: {error}"))
 }
