@@ -38,7 +38,7 @@ kernel=$(find kernel/src -mindepth 1 -maxdepth 1 ! -name linux ! -name shell | s
 for crate in $heart; do floor 0 0 "  ${crate%/src}" "$crate"; done
 floor 0 0 "  kernel less linux, shell" $kernel
 floor 8000 12200 "the heart" $heart $kernel
-floor 6000 8300 "kernel/src/linux" kernel/src/linux
+floor 6000 8350 "kernel/src/linux" kernel/src/linux
 [ ! -d kernel/src/shell ] || floor 1000 1000 "kernel/src/shell" kernel/src/shell
 floor 2500 2500 "boot/launcher" boot/launcher/src
 exit $over
