@@ -31,6 +31,9 @@ impl PhysicalMemory for EarlyMemory {
     }
 }
 
+/// Pages below 640 KiB, where the BIOS and its like begin.
+const LOW_PAGES: usize = 0xa0;
+
 /// What the hypervisor told, copied out of memory that is about to be given away.
 pub struct Letter {
     /// The command line, as text.
@@ -44,7 +47,7 @@ pub struct Letter {
     /// RAM, less what must not be given away.
     pub map: MemoryMap,
     /// Pages of the first MiB that are RAM; some hold what firmware left.
-    low_pages: [bool; 0xa0],
+    low_pages: [bool; LOW_PAGES],
 }
 
 /// Reads the hypervisor's letter and builds the memory map.
@@ -80,7 +83,7 @@ pub fn read_letter(start_info: u64, features: &Features) -> Letter {
         log::warn!("boot: {} module(s) behind the initrd are not used", info.extra_modules);
     }
     let command_line = String::from_utf8_lossy(info.command_line).into_owned();
-    let low_pages = core::array::from_fn(|page| is_free_page(&info, page as u64));
+    let low_pages = free_low_pages(&info);
     let mut letter =
         Letter { command_line, initrd: info.initrd, nfit: None, rsdp: info.rsdp, map, low_pages };
     // Whatever a firmware's NFIT says, these are not memory. Types 7 and 12 are: persistent.
@@ -114,16 +117,23 @@ impl Letter {
     }
 }
 
-/// Is this page below 640 KiB RAM, whole and by every entry of the memory map that names it? Not page 0, the BIOS's.
-fn is_free_page(info: &BootInfo<'_>, page: u64) -> bool {
-    let (start, end) = (page * PAGE_SIZE, (page + 1) * PAGE_SIZE);
-    let mut touching = info.memory_map().filter(|entry| {
-        entry.start < end && entry.start.saturating_add(entry.len_bytes) > start && entry.kind != 0
-    });
-    let is_ram = |entry: MemoryMapEntry| {
-        entry.kind == 1 && entry.start <= start && entry.start.saturating_add(entry.len_bytes) >= end
+/// Which pages below 640 KiB are RAM, whole, and nothing else by any entry of the memory map. Not page 0, the BIOS's.
+fn free_low_pages(info: &BootInfo<'_>) -> [bool; LOW_PAGES] {
+    let mut free = [false; LOW_PAGES];
+    let mut mark = |first: u64, end: u64, is_free| {
+        let [first, end] = [first, end].map(|page| page.min(LOW_PAGES as u64) as usize);
+        free.get_mut(first..end).into_iter().for_each(|pages| pages.fill(is_free));
     };
-    page != 0 && touching.clone().next().is_some() && touching.all(is_ram)
+    let ends = |entry: MemoryMapEntry| (entry.start, entry.start.saturating_add(entry.len_bytes));
+    for (start, end) in info.memory_map().filter(|entry| entry.kind == 1).map(ends) {
+        mark(start.div_ceil(PAGE_SIZE), end / PAGE_SIZE, true);
+    }
+    // Entries of kind 0 are no entries: some firmware ends its list with one.
+    for (start, end) in info.memory_map().filter(|entry| entry.kind > 1).map(ends) {
+        mark(start / PAGE_SIZE, end.div_ceil(PAGE_SIZE), false);
+    }
+    mark(0, 1, false);
+    free
 }
 
 /// Copies the first code of the other CPUs to a free page of the first MiB, while the early tables show it. What the
