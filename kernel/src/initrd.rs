@@ -27,8 +27,6 @@ pub struct File {
     pub phys: Option<PhysRange>,
     /// st_mode.
     pub mode: u32,
-    /// Inode number, unique in the archive.
-    pub inode: u64,
     /// Modification time, seconds since 1970.
     pub mtime: u64,
 }
@@ -64,7 +62,6 @@ impl Initrd {
             match entry(archive, at) {
                 Ok(None) => break Ok(()),
                 Ok(Some((mut file, next))) => {
-                    file.inode = files.len() as u64 + 1;
                     file.phys = phys.and_then(|range| {
                         let offset = file.bytes.as_ptr().addr() - archive.as_ptr().addr();
                         PhysRange::new(range.start().as_u64() + offset as u64, file.bytes.len() as u64)
@@ -124,7 +121,7 @@ fn entry(archive: &'static [u8], at: usize) -> Result<Option<(File, usize)>, Arc
     let data_at = (name_at + name_len).next_multiple_of(4);
     let bytes = data_at.checked_add(data_len).and_then(|end| archive.get(data_at..end)).ok_or(truncated)?;
     let path = name.strip_prefix("./").unwrap_or(name).trim_start_matches('/');
-    let file = File { path, bytes, phys: None, mode: field(1)?, inode: 0, mtime: u64::from(field(5)?) };
+    let file = File { path, bytes, phys: None, mode: field(1)?, mtime: u64::from(field(5)?) };
     Ok(Some((file, (data_at + data_len).next_multiple_of(4))))
 }
 

@@ -6,9 +6,10 @@ use super::io::tell;
 use super::node::Node;
 use super::stat::{FileSystem, NS_PER_SECOND};
 use super::thread::Thread;
-use super::tree::{self, Links};
+use super::tree;
 use crate::machine::machine;
 use crate::user_memory;
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general::{
     AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, NAME_MAX, PROC_SUPER_MAGIC, SYSFS_MAGIC, TMPFS_MAGIC,
@@ -19,7 +20,7 @@ use zerocopy::FromZeros;
 
 /// chmod(2), fchmodat(2).
 pub fn fchmodat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> Answer {
-    set_mode(&*tree::find(thread, directory, path, Links::Follow)?.node, mode)
+    set_mode(&*tree::find(thread, directory, path, 0)?.node, mode)
 }
 
 /// fchmod(2).
@@ -42,8 +43,8 @@ pub fn utimensat(thread: &mut Thread, directory: i32, path: u64, times: u64, fla
         _ => user_memory::read_value(times.checked_add(size_of::<Timespec>() as u64).ok_or(Errno::EFAULT)?)?,
     };
     let node = match path {
-        0 => thread.file(directory)?.node.clone(),
-        _ => tree::find_at(thread, directory, path, flags)?,
+        0 => Arc::clone(&thread.file(directory)?.node),
+        _ => Arc::clone(&tree::find(thread, directory, path, flags)?.node),
     };
     let inode = node.inode().ok_or(Errno::EPERM)?;
     match (changed.tv_nsec as u64, u64::try_from(changed.tv_sec)) {
@@ -61,7 +62,7 @@ pub fn utimensat(thread: &mut Thread, directory: i32, path: u64, times: u64, fla
 /// truncate(2).
 pub fn truncate(thread: &mut Thread, path: u64, len_bytes: i64) -> Answer {
     let len_bytes = u64::try_from(len_bytes).map_err(|_| Errno::EINVAL)?;
-    let place = tree::find(thread, AT_FDCWD, path, Links::Follow)?;
+    let place = tree::find(thread, AT_FDCWD, path, 0)?;
     if place.node.is_directory() {
         return Err(Errno::EISDIR);
     }
@@ -70,7 +71,7 @@ pub fn truncate(thread: &mut Thread, path: u64, len_bytes: i64) -> Answer {
 
 /// statfs(2).
 pub fn statfs(thread: &mut Thread, path: u64, out: u64) -> Answer {
-    tell(out, &file_system(&*tree::find(thread, AT_FDCWD, path, Links::Follow)?.node))
+    tell(out, &file_system(&*tree::find(thread, AT_FDCWD, path, 0)?.node))
 }
 
 /// fstatfs(2).

@@ -38,12 +38,14 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
     }
     match number {
         // Reading and writing.
-        __NR_read => with!(|a, b, c| io::read(p, a as i32, b, c)),
-        __NR_write => with!(|a, b, c| io::write(p, a as i32, b, c)),
-        __NR_pread64 => with!(|a, b, c, d| io::pread(p, a as i32, b, c, d as i64)),
-        __NR_pwrite64 => with!(|a, b, c, d| io::pwrite(p, a as i32, b, c, d as i64)),
-        __NR_readv => with!(|a, b, c| io::readv(p, a as i32, b, c)),
-        __NR_writev => with!(|a, b, c| io::writev(p, a as i32, b, c)),
+        __NR_read => with!(|a, b, c| io::read(p, a as i32, b, c, None)),
+        __NR_write => with!(|a, b, c| io::write(p, a as i32, b, c, None)),
+        __NR_pread64 => with!(|a, b, c, d| io::read(p, a as i32, b, c, Some(d as i64))),
+        __NR_pwrite64 => with!(|a, b, c, d| io::write(p, a as i32, b, c, Some(d as i64))),
+        __NR_readv => with!(|a, b, c| io::readv(p, a as i32, b, c, None)),
+        __NR_writev => with!(|a, b, c| io::writev(p, a as i32, b, c, None)),
+        __NR_preadv => with!(|a, b, c, d| io::readv(p, a as i32, b, c, Some(d as i64))),
+        __NR_pwritev => with!(|a, b, c, d| io::writev(p, a as i32, b, c, Some(d as i64))),
         __NR_sendfile => with!(|a, b| io::sendfile(p, a as i32, b as i32)),
         __NR_vmsplice => with!(|a, b, c, d| io::vmsplice(p, a as i32, b, c, d as u32)),
         __NR_lseek => with!(|a, b, c| io::lseek(p, a as i32, b as i64, c as u32)),

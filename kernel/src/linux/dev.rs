@@ -27,29 +27,28 @@ pub const DAX_MAJOR: u32 = 254;
 
 /// The directory /dev.
 pub fn root() -> Arc<dyn Node> {
-    Arc::new(DevDirectory { shm: directory::top(0o1777) })
+    let device = |name, device: Device| (name, Arc::new(device) as Arc<dyn Node>);
+    let link = |name, target| (name, Arc::new(DevLink(target)) as Arc<dyn Node>);
+    let fixed = Vec::from([
+        device("null", Device::Null),
+        device("zero", Device::Zero),
+        device("full", Device::Full),
+        device("random", Device::Random),
+        device("urandom", Device::Urandom),
+        device("tty", Device::Tty),
+        device("console", Device::Console),
+        link("fd", "/proc/self/fd"),
+        link("stdin", "/proc/self/fd/0"),
+        link("stdout", "/proc/self/fd/1"),
+        link("stderr", "/proc/self/fd/2"),
+        ("shm", directory::top(0o1777)),
+    ]);
+    Arc::new(DevDirectory { fixed })
 }
 
-/// What /dev has beside dax devices and /dev/shm.
-const DEVICES: [(&str, Device); 7] = [
-    ("null", Device::Null),
-    ("zero", Device::Zero),
-    ("full", Device::Full),
-    ("random", Device::Random),
-    ("urandom", Device::Urandom),
-    ("tty", Device::Tty),
-    ("console", Device::Console),
-];
-const LINKS: [(&str, &str); 4] = [
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-];
-
-/// The directory /dev.
+/// The directory /dev: what stands beside the dax devices, by name.
 struct DevDirectory {
-    shm: Arc<dyn Node>,
+    fixed: Vec<(&'static str, Arc<dyn Node>)>,
 }
 
 impl Node for DevDirectory {
@@ -58,25 +57,15 @@ impl Node for DevDirectory {
     }
 
     fn lookup(&self, _: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
-        let node: Option<Arc<dyn Node>> = match name {
-            "shm" => Some(Arc::clone(&self.shm)),
-            _ if let Some((_, device)) = DEVICES.iter().find(|(known, _)| *known == name) => {
-                Some(Arc::new(*device))
-            }
-            _ if let Some((_, target)) = LINKS.iter().find(|(known, _)| *known == name) => {
-                Some(Arc::new(DevLink(target)))
-            }
-            name => machine().registry.by_name(name).map(|device| Arc::new(device) as Arc<dyn Node>),
-        };
-        node.ok_or(Errno::ENOENT)
+        match self.fixed.iter().find(|(known, _)| *known == name) {
+            Some((_, node)) => Ok(Arc::clone(node)),
+            None => Ok(Arc::new(machine().registry.by_name(name).ok_or(Errno::ENOENT)?)),
+        }
     }
 
     fn entries(&self, _: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
-        let names = DEVICES.iter().map(|(name, _)| *name).chain(LINKS.iter().map(|(name, _)| *name));
-        let names: Vec<_> = names.chain(["shm"]).collect();
-        let behind = names.len() as u64;
-        let fixed = numbered(names, position);
-        Ok(if fixed.is_empty() { dax_entries(behind, position) } else { fixed })
+        let fixed = numbered(self.fixed.iter().map(|(name, _)| *name), position);
+        Ok(if fixed.is_empty() { dax_entries(self.fixed.len() as u64, position) } else { fixed })
     }
 
     fn flush(&self) -> Result<(), Errno> {

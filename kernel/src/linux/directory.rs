@@ -1,6 +1,7 @@
 //! Directories and symbolic links in RAM, and how the initrd becomes a tree of them.
 //!
-//! A name leads to any node: what is mounted is a node of another file system under a name.
+//! A name leads to any node: what is mounted is a node of another file system under a name. Who changes names holds
+//! `names`' lock of all of them; a directory's own lock is for those who only look.
 
 use super::errno::Errno;
 use super::inode::Inode;
@@ -23,7 +24,8 @@ const BATCH: usize = 32;
 
 /// A directory.
 pub struct RamDirectory {
-    inode: Inode,
+    /// What it has beside the names.
+    pub inode: Inode,
     names: SpinLock<Names>,
 }
 
@@ -48,15 +50,10 @@ impl RamDirectory {
         names.by_name.get(name).map(|(_, node)| Arc::clone(node)).ok_or(Errno::ENOENT)
     }
 
-    /// Gives `node` a name that is free, or that leads to `old`, which loses it. Fails with EEXIST, ENOENT when the
-    /// directory is removed, ENOMEM.
-    pub fn put(&self, name: &str, node: Arc<dyn Node>, old: Option<&Arc<dyn Node>>) -> Result<(), Errno> {
+    /// Gives `node` a name; what had it loses it. Fails with ENOENT when the directory is removed, ENOMEM.
+    pub fn put(&self, name: &str, node: Arc<dyn Node>) -> Result<(), Errno> {
         check_reserve()?;
         let mut names = self.names.lock();
-        let found = names.by_name.get(name);
-        if found.is_some_and(|(_, found)| !old.is_some_and(|old| Arc::ptr_eq(found, old))) {
-            return Err(Errno::EEXIST);
-        }
         if names.is_removed {
             return Err(Errno::ENOENT);
         }
@@ -71,16 +68,11 @@ impl RamDirectory {
         Ok(())
     }
 
-    /// Takes the name from `node`. Fails with ENOENT when it has it no more.
-    pub fn remove(&self, name: &str, node: &Arc<dyn Node>) -> Result<(), Errno> {
-        let mut names = self.names.lock();
-        if !names.by_name.get(name).is_some_and(|(_, found)| Arc::ptr_eq(found, node)) {
-            return Err(Errno::ENOENT);
-        }
-        let removed = names.take(name);
-        drop(names);
+    /// Takes a name away.
+    pub fn remove(&self, name: &str) {
+        // In two steps, so that what has lost its last name is dropped with the lock released.
+        let removed = self.names.lock().take(name);
         drop(removed);
-        Ok(())
     }
 
     /// Lets nothing in any more. Fails with ENOTEMPTY.
@@ -161,15 +153,10 @@ impl Node for RamDirectory {
 
 /// A symbolic link.
 pub struct RamLink {
-    inode: Inode,
-    target: String,
-}
-
-impl RamLink {
-    /// A link with this text.
-    pub fn new(inode: Inode, target: String) -> RamLink {
-        RamLink { inode, target }
-    }
+    /// What it has beside its text.
+    pub inode: Inode,
+    /// Its text.
+    pub target: String,
 }
 
 impl Node for RamLink {
@@ -209,6 +196,9 @@ pub fn unpack(initrd: &'static Initrd) -> Result<Arc<dyn Node>, Errno> {
 
 fn add(root: &Arc<dyn Node>, file: &'static File) -> Result<(), Errno> {
     let mut names = file.path.split('/').filter(|name| !matches!(*name, "" | "."));
+    if names.clone().any(|name| name == "..") {
+        return Err(Errno::EINVAL);
+    }
     let Some(name) = names.next_back() else { return Ok(()) };
     let mut parent = Arc::clone(root);
     for name in names {
@@ -220,11 +210,11 @@ fn add(root: &Arc<dyn Node>, file: &'static File) -> Result<(), Errno> {
         S_IFDIR => return subdirectory(&parent, name, file.mode & 0o7777, file.mtime).map(drop),
         S_IFLNK => {
             let target = core::str::from_utf8(file.bytes).map_err(|_| Errno::EINVAL)?;
-            Arc::new(RamLink::new(Inode::new(S_IFLNK | 0o777, file.mtime), target.into()))
+            Arc::new(RamLink { inode: Inode::new(S_IFLNK | 0o777, file.mtime), target: target.into() })
         }
         _ => return Err(Errno::EINVAL),
     };
-    parent.directory().ok_or(Errno::ENOTDIR)?.put(name, node, None)
+    parent.directory().ok_or(Errno::ENOTDIR)?.put(name, node)
 }
 
 /// The directory `name` in `parent`, made if it is not there.
@@ -235,13 +225,9 @@ pub fn subdirectory(
     mtime: u64,
 ) -> Result<Arc<dyn Node>, Errno> {
     let parent = parent.directory().ok_or(Errno::ENOTDIR)?;
-    match parent.get(name) {
-        Err(_) if name == ".." => Err(Errno::EINVAL),
-        Err(_) => {
-            let made: Arc<dyn Node> = Arc::new(RamDirectory::new(Inode::new(S_IFDIR | mode, mtime)));
-            parent.put(name, Arc::clone(&made), None)?;
-            Ok(made)
-        }
-        found => found,
-    }
+    parent.get(name).or_else(|_| {
+        let made: Arc<dyn Node> = Arc::new(RamDirectory::new(Inode::new(S_IFDIR | mode, mtime)));
+        parent.put(name, Arc::clone(&made))?;
+        Ok(made)
+    })
 }

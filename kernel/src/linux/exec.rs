@@ -10,7 +10,7 @@ use super::memory::check_reserve;
 use super::signal::{Signal, Signals};
 use super::stack::MAX_ARGUMENT_BYTES;
 use super::thread::{Thread, default_name};
-use super::tree::{self, End, Links};
+use super::tree::{self, Links};
 use crate::arch::{context, fpu};
 use crate::initrd::File;
 use crate::machine::machine;
@@ -74,10 +74,7 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
 }
 
 fn find_program(thread: &Thread, path: &str) -> Result<&'static File, Errno> {
-    let End::Found(place) = tree::walk(thread, AT_FDCWD, path, Links::Follow)? else {
-        return Err(Errno::ENOENT);
-    };
-    let node = &place.node;
+    let node = &tree::walk(thread, AT_FDCWD, path, Links::Follow)?.found()?.node;
     node.program().filter(|_| node.metadata().mode & 0o111 != 0).ok_or(Errno::EACCES)
 }
 

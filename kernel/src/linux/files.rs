@@ -2,13 +2,14 @@
 
 use super::dev::Stream;
 use super::errno::{Answer, Errno};
-use super::flock::FileLock;
+use super::flock;
 use super::io::tell;
 use super::memory::vec_for;
 use super::node::Node;
 use super::pipe::End;
 use super::thread::Thread;
 use super::tree::Place;
+use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -26,10 +27,8 @@ pub const MAX_DESCRIPTORS: usize = 1024;
 pub struct OpenFile {
     /// What is open.
     pub node: Arc<dyn Node>,
-    /// What was found at its path, if it has one.
-    pub place: Option<Arc<Place>>,
-    /// What flock(2) gave it. Dropped behind `node`: then it can tell whether there are mappings.
-    pub lock: FileLock,
+    /// What was found at its path, or stands for it.
+    pub place: Arc<Place>,
     flags: AtomicU32,
     position: AtomicU64,
 }
@@ -37,38 +36,33 @@ pub struct OpenFile {
 impl OpenFile {
     /// A file without a path, with open(2)'s `flags`.
     pub fn new(node: Arc<dyn Node>, flags: u32) -> OpenFile {
-        let (flags, position) = (AtomicU32::new(flags), AtomicU64::new(0));
-        OpenFile { node, place: None, lock: FileLock::default(), flags, position }
+        let name = format!("pipe:[{}]", node.metadata().inode);
+        OpenFile::at(Place::nameless(Arc::clone(&node), name), node, flags)
     }
 
-    /// The same for what was found at `place`: `node` is that, or what it became when it was opened.
+    /// What was found at `place`: `node` is that, or what it became when it was opened.
     pub fn at(place: Arc<Place>, node: Arc<dyn Node>, flags: u32) -> OpenFile {
-        OpenFile { place: Some(place), ..OpenFile::new(node, flags) }
+        OpenFile { node, place, flags: AtomicU32::new(flags), position: AtomicU64::new(0) }
     }
 
-    /// Opened for reading?
+    /// Opened for reading? The fourth access mode, 3, is for neither.
     pub fn is_readable(&self) -> bool {
-        matches!(self.access_mode(), O_RDONLY | O_RDWR)
+        matches!(self.flags() & O_ACCMODE, O_RDONLY | O_RDWR)
     }
 
     /// Opened for writing?
     pub fn is_writable(&self) -> bool {
-        matches!(self.access_mode(), O_WRONLY | O_RDWR)
+        matches!(self.flags() & O_ACCMODE, O_WRONLY | O_RDWR)
     }
 
     /// Does every write go behind the last byte (O_APPEND)?
     pub fn appends(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & O_APPEND != 0
-    }
-
-    /// The fourth mode, 3, is open for neither.
-    fn access_mode(&self) -> u32 {
-        self.flags.load(Ordering::Relaxed) & O_ACCMODE
+        self.flags() & O_APPEND != 0
     }
 
     /// Does a transfer that would have to wait fail (O_NONBLOCK)?
     pub fn is_nonblocking(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & O_NONBLOCK != 0
+        self.flags() & O_NONBLOCK != 0
     }
 
     /// What is open, if it is one of these.
@@ -77,8 +71,12 @@ impl OpenFile {
         node.downcast_ref()
     }
 
+    fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
     fn is_path(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & O_PATH != 0
+        self.flags() & O_PATH != 0
     }
 
     /// Where the next read starts, in bytes.
@@ -89,6 +87,13 @@ impl OpenFile {
     /// Moves there.
     pub fn set_position(&self, position: u64) {
         self.position.store(position, Ordering::Relaxed);
+    }
+}
+
+/// Who waits for what it had locked looks again.
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        flock::announce_close();
     }
 }
 
@@ -168,13 +173,11 @@ impl Descriptors {
     }
 
     fn slot(&self, fd: i32) -> Result<&Descriptor, Errno> {
-        let slot = usize::try_from(fd).ok().and_then(|fd| self.slots.get(fd));
-        slot.and_then(Option::as_ref).ok_or(Errno::EBADF)
+        self.slots.get(fd as usize).and_then(Option::as_ref).ok_or(Errno::EBADF)
     }
 
     fn slot_mut(&mut self, fd: i32) -> Result<&mut Descriptor, Errno> {
-        let slot = usize::try_from(fd).ok().and_then(|fd| self.slots.get_mut(fd));
-        slot.and_then(Option::as_mut).ok_or(Errno::EBADF)
+        self.slots.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::EBADF)
     }
 }
 
@@ -188,13 +191,19 @@ impl Thread {
     pub fn file_any(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
         self.files.lock().get_any(fd)
     }
+
+    /// Gives a file that was opened with `flags` the lowest free descriptor, or EMFILE.
+    pub fn add_file(&self, file: OpenFile, flags: u32) -> Answer {
+        let file = Arc::new(file);
+        // A clone goes in: the lock is not held when a file that finds no room is dropped.
+        self.files.lock().add(Arc::clone(&file), flags)
+    }
 }
 
 /// close(2).
 pub fn close(thread: &mut Thread, fd: i32) -> Answer {
-    let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
     // Out of the lock, then dropped: the last reference gives the object back.
-    let closed = thread.files.lock().slots.get_mut(index).and_then(Option::take);
+    let closed = thread.files.lock().slots.get_mut(fd as usize).and_then(Option::take);
     closed.map(|_| 0).ok_or(Errno::EBADF)
 }
 
@@ -218,7 +227,7 @@ pub fn close_range(thread: &mut Thread, first: u32, last: u32, flags: u32) -> An
 /// dup(2).
 pub fn dup(thread: &mut Thread, fd: i32) -> Answer {
     let file = thread.file_any(fd)?;
-    // A clone goes in: the lock is not held when a file that finds no room is dropped.
+    // A clone, as in `add_file`.
     thread.files.lock().add(file.clone(), 0)
 }
 
@@ -235,10 +244,8 @@ pub fn dup3(thread: &mut Thread, old: i32, new: i32, flags: u32) -> Answer {
     if flags & !O_CLOEXEC != 0 || old == new {
         return Err(Errno::EINVAL);
     }
-    let new = usize::try_from(new).map_err(|_| Errno::EBADF)?;
-    let file = thread.file_any(old)?;
-    let descriptor = Descriptor { file: file.clone(), close_on_exec: flags & O_CLOEXEC != 0 };
-    let replaced = thread.files.lock().replace(new, descriptor);
+    let descriptor = Descriptor { file: thread.file_any(old)?, close_on_exec: flags & O_CLOEXEC != 0 };
+    let replaced = thread.files.lock().replace(new as usize, descriptor.clone());
     replaced.map(|_| new as u64)
 }
 
@@ -257,7 +264,7 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
             if argument >= MAX_DESCRIPTORS as u64 {
                 return Err(Errno::EINVAL);
             }
-            // A clone, as in dup.
+            // A clone, as in `add_file`.
             files.add_from(argument as usize, file.clone(), command == F_DUPFD_CLOEXEC)
         }
         F_GETFD => Ok(if descriptor.close_on_exec { u64::from(FD_CLOEXEC) } else { 0 }),
@@ -265,16 +272,15 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
             descriptor.close_on_exec = argument & u64::from(FD_CLOEXEC) != 0;
             Ok(0)
         }
-        F_GETFL => Ok(u64::from(file.flags.load(Ordering::Relaxed) | O_LARGEFILE)),
+        F_GETFL => Ok(u64::from(file.flags() | O_LARGEFILE)),
         F_SETFL => {
             // fs/fcntl.c, SETFL_MASK.
             let changeable = O_APPEND | O_DIRECT | O_NONBLOCK | O_NOATIME;
             if argument as u32 & O_DIRECT != 0 && file.node.inode().is_none() {
                 return Err(Errno::EINVAL);
             }
-            let flags = &file.flags;
-            let kept = flags.load(Ordering::Relaxed) & !changeable;
-            flags.store(kept | argument as u32 & changeable, Ordering::Relaxed);
+            let flags = file.flags() & !changeable | argument as u32 & changeable;
+            file.flags.store(flags, Ordering::Relaxed);
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

@@ -15,8 +15,7 @@ use linux_raw_sys::general::{LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN};
 use mm::lock::{Rank, SpinLock};
 
 struct Held {
-    /// The address of the open file's [`FileLock`]; 0 when only mappings are left.
-    holder: usize,
+    holder: Weak<OpenFile>,
     /// The file, by its file system and inode.
     file: (u32, u32, u64),
     is_exclusive: bool,
@@ -24,88 +23,61 @@ struct Held {
     mapped: Weak<()>,
 }
 
+impl Held {
+    fn is_open(&self) -> bool {
+        self.holder.strong_count() > 0
+    }
+}
+
 /// How often a waiter looks for the end of mappings, which nobody announces.
 const MAPPED_NS: u64 = 10_000_000;
 
 static HELD: SpinLock<Vec<Held>> = SpinLock::new(Rank::File, Vec::new());
 
-/// What an open file has of its file's lock. It stays where it is while it has any.
-#[derive(Default)]
-pub struct FileLock {
-    _address: u8,
-}
-
-impl FileLock {
-    /// Takes the lock of the file that is open, or says who has it: EAGAIN, with the time to look again if that is a
-    /// mapping. As on Linux, who has such a lock keeps it, and who changes a lock gives it up first.
-    fn take(&self, open: &OpenFile, is_exclusive: bool, again_ns: &mut Option<u64>) -> Answer {
-        let mapped = open.node_as::<Arc<OpenDax>>().map(|open| open.opening()).unwrap_or_default();
-        let wish =
-            Held { holder: self.address(), file: open.node.metadata().identity(), is_exclusive, mapped };
-        forget_unmapped();
-        let mut held = HELD.lock();
-        let own = held.iter().position(|held| held.holder == self.address());
-        let own = own.map(|index| held.swap_remove(index));
-        let keeps = own.as_ref().is_some_and(|own| own.is_exclusive == is_exclusive);
-        let is_other = |other: &&Held| other.file == wish.file && (other.is_exclusive || is_exclusive);
-        let other = held.iter().find(is_other).filter(|_| !keeps).map(|other| other.holder);
-        let answer = match other {
-            Some(holder) => {
-                *again_ns = (holder == 0).then(|| clock::monotonic_ns() + MAPPED_NS);
-                Err(Errno::EAGAIN)
-            }
-            None if held.try_reserve(1).is_err() => Err(Errno::ENOMEM),
-            None => {
-                held.push(wish);
-                Ok(0)
-            }
-        };
-        drop(held);
-        if own.is_some() && !keeps {
-            Changes::of(&HELD).announce();
-        }
-        answer
+/// Takes the lock of the file that is open, or says who has it: EAGAIN, with the time to look again if that is a
+/// mapping. As on Linux, who has such a lock keeps it, and who changes a lock gives it up first.
+fn take(open: &Arc<OpenFile>, is_exclusive: bool, again_ns: &mut Option<u64>) -> Answer {
+    let mapped = open.node_as::<Arc<OpenDax>>().map(|open| open.opening()).unwrap_or_default();
+    let (holder, file) = (Arc::downgrade(open), open.node.metadata().identity());
+    forget_unmapped();
+    let mut held = HELD.lock();
+    let own = held.iter().position(|held| held.holder.ptr_eq(&holder));
+    if own.is_some_and(|own| held[own].is_exclusive == is_exclusive) {
+        return Ok(0);
     }
-
-    fn release(&self) {
-        let mut held = HELD.lock();
-        let index = held.iter().position(|held| held.holder == self.address());
-        let Some(index) = index else { return };
-        held.swap_remove(index);
-        drop(held);
+    let given_up = own.map(|own| held.swap_remove(own));
+    let is_other = |other: &&Held| other.file == file && (other.is_exclusive || is_exclusive);
+    let answer = match held.iter().find(is_other).map(Held::is_open) {
+        Some(is_open) => {
+            *again_ns = (!is_open).then(|| clock::monotonic_ns() + MAPPED_NS);
+            Err(Errno::EAGAIN)
+        }
+        None if held.try_reserve(1).is_err() => Err(Errno::ENOMEM),
+        None => {
+            held.push(Held { holder, file, is_exclusive, mapped });
+            Ok(0)
+        }
+    };
+    drop(held);
+    if given_up.is_some() {
         Changes::of(&HELD).announce();
     }
+    answer
+}
 
-    fn address(&self) -> usize {
-        core::ptr::from_ref(self).addr()
+/// Says that an open file is gone, for those who wait for its lock. If only mappings have the lock now, which nobody
+/// announces, they look at the clock from now on.
+pub fn announce_close() {
+    let is_held = HELD.lock().iter().any(|held| !held.is_open());
+    if is_held {
+        Changes::of(&HELD).announce();
     }
 }
 
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        let mut held = HELD.lock();
-        let own = held.iter_mut().find(|held| held.holder == self.address());
-        match own {
-            // The node is gone already: this counts mappings.
-            Some(own) if own.mapped.strong_count() > 0 => {
-                own.holder = 0;
-                drop(held);
-                // Who waits looks at the clock from now on: nobody tells when a mapping goes.
-                Changes::of(&HELD).announce();
-            }
-            Some(_) => {
-                drop(held);
-                self.release();
-            }
-            None => {}
-        }
-    }
-}
-
-/// Forgets the locks of mappings that are gone; all of them, at the end of a run.
+/// Forgets the locks that neither an open file nor a mapping has any more; all of them, at the end of a run.
 pub fn forget_unmapped() {
     let mut held = HELD.lock();
-    held.retain(|held| held.holder != 0 || held.mapped.strong_count() > 0);
+    held.retain(|held| held.is_open() || held.mapped.strong_count() > 0);
     if held.is_empty() {
         // A run gives everything back.
         *held = Vec::new();
@@ -119,17 +91,18 @@ pub fn flock(thread: &mut Thread, fd: i32, operation: u32) -> Answer {
         LOCK_SH => false,
         LOCK_EX => true,
         LOCK_UN => {
-            file.lock.release();
+            HELD.lock().retain(|held| held.holder.as_ptr() != Arc::as_ptr(&file));
+            Changes::of(&HELD).announce();
             return Ok(0);
         }
         _ => return Err(Errno::EINVAL),
     };
     if operation & LOCK_NB != 0 {
-        return file.lock.take(&file, is_exclusive, &mut None);
+        return take(&file, is_exclusive, &mut None);
     }
     let answer = poll::wait(thread, None, "flock", &mut |_, changes| {
         *changes = Changes::of(&HELD);
-        file.lock.take(&file, is_exclusive, &mut changes.at_ns)
+        take(&file, is_exclusive, &mut changes.at_ns)
     });
     if answer == Err(Errno::EINTR) { Err(thread.restartable()) } else { answer }
 }

@@ -7,7 +7,8 @@ use linux_raw_sys::general::S_IFMT;
 
 /// A number, a mode, a time, and how many names there are.
 pub struct Inode {
-    number: u64,
+    /// Which one it is; no other one has ever had it.
+    pub number: u64,
     mode: AtomicU32,
     /// How many names it has.
     pub links: AtomicU32,

@@ -25,53 +25,28 @@ use zerocopy::{Immutable, IntoBytes};
 /// Most bytes that one call transfers (include/linux/fs.h, MAX_RW_COUNT).
 const MAX_TRANSFER: u64 = 0x7fff_f000;
 
-/// read(2).
-pub fn read(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
-    let file = transferable(thread, fd, OpenFile::is_readable)?;
-    let count = check_buffer(buffer, count)?;
-    transfer(thread, &file, "read", &mut |thread| read_next(thread, &file, buffer, count))
+/// read(2), pread64(2): at the file's own position, which moves, or at `position`.
+pub fn read(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: Option<i64>) -> Answer {
+    let file = transferable(thread, fd, OpenFile::is_readable, position)?;
+    read_parts(thread, &file, &[part(buffer, count)?], position)
 }
 
-/// write(2).
-pub fn write(thread: &mut Thread, fd: i32, buffer: u64, count: u64) -> Answer {
-    let file = transferable(thread, fd, OpenFile::is_writable)?;
-    write_all(thread, &file, buffer, check_buffer(buffer, count)?)
+/// readv(2), preadv(2).
+pub fn readv(thread: &mut Thread, fd: i32, vector: u64, count: u64, position: Option<i64>) -> Answer {
+    let file = transferable(thread, fd, OpenFile::is_readable, position)?;
+    read_parts(thread, &file, &read_vector(vector, count)?, position)
 }
 
-/// pread64(2).
-pub fn pread(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
-    let position = check_position(thread, fd, position)?;
-    let file = transferable(thread, fd, OpenFile::is_readable)?;
-    file.node.read(thread, position, buffer, check_buffer(buffer, count)?)
+/// write(2), pwrite64(2).
+pub fn write(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: Option<i64>) -> Answer {
+    let file = transferable(thread, fd, OpenFile::is_writable, position)?;
+    write_parts(thread, &file, &[part(buffer, count)?], position)
 }
 
-/// pwrite64(2).
-pub fn pwrite(thread: &mut Thread, fd: i32, buffer: u64, count: u64, position: i64) -> Answer {
-    let position = check_position(thread, fd, position)?;
-    let file = transferable(thread, fd, OpenFile::is_writable)?;
-    let position = if file.appends() { END } else { position };
-    file.node.write(thread, position, buffer, check_buffer(buffer, count)?)
-}
-
-/// readv(2).
-pub fn readv(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
-    let file = transferable(thread, fd, OpenFile::is_readable)?;
-    let parts = read_vector(vector, count)?;
-    transfer(thread, &file, "readv", &mut |thread| {
-        each_part(&parts, |part| read_next(thread, &file, part.iov_base, part.iov_len))
-    })
-}
-
-/// writev(2).
-pub fn writev(thread: &mut Thread, fd: i32, vector: u64, count: u64) -> Answer {
-    let file = transferable(thread, fd, OpenFile::is_writable)?;
-    let parts = read_vector(vector, count)?;
-    match file.node_as::<End>() {
-        Some(end) if parts.iter().map(|part| part.iov_len).sum::<u64>() <= ATOMIC_BYTES => {
-            transfer(thread, &file, "writev", &mut |_| end.take(&parts))
-        }
-        _ => each_part(&parts, |part| write_all(thread, &file, part.iov_base, part.iov_len)),
-    }
+/// writev(2), pwritev(2).
+pub fn writev(thread: &mut Thread, fd: i32, vector: u64, count: u64, position: Option<i64>) -> Answer {
+    let file = transferable(thread, fd, OpenFile::is_writable, position)?;
+    write_parts(thread, &file, &read_vector(vector, count)?, position)
 }
 
 /// vmsplice(2): a writev to a pipe, or a readv from it. The pages are copied, whatever the flags.
@@ -82,7 +57,8 @@ pub fn vmsplice(thread: &mut Thread, fd: i32, vector: u64, count: u64, flags: u3
     }
     let file = thread.file(fd)?;
     file.node_as::<End>().ok_or(Errno::EBADF)?;
-    if file.is_writable() { writev(thread, fd, vector, count) } else { readv(thread, fd, vector, count) }
+    let call = if file.is_writable() { writev } else { readv };
+    call(thread, fd, vector, count, None)
 }
 
 /// sendfile(2): no file here gives its pages away, so programs read and write instead.
@@ -143,24 +119,28 @@ pub fn fallocate(thread: &mut Thread, fd: i32, mode: u32, offset: i64, len_bytes
 }
 
 /// The file behind a descriptor that is open for what is asked.
-fn transferable(thread: &Thread, fd: i32, is_open: fn(&OpenFile) -> bool) -> Result<Arc<OpenFile>, Errno> {
+fn transferable(
+    thread: &Thread,
+    fd: i32,
+    is_open: fn(&OpenFile) -> bool,
+    position: Option<i64>,
+) -> Result<Arc<OpenFile>, Errno> {
+    if position.is_some_and(i64::is_negative) {
+        return Err(Errno::EINVAL);
+    }
     let file = thread.file(fd)?;
     match file.node.transfers() {
+        _ if position.is_some() && file.node.seek() == Seek::Pipe => Err(Errno::ESPIPE),
         _ if !is_open(&file) => Err(Errno::EBADF),
         true => Ok(file),
         false => Err(Errno::EINVAL),
     }
 }
 
-fn check_position(thread: &Thread, fd: i32, position: i64) -> Result<u64, Errno> {
-    let position = u64::try_from(position).map_err(|_| Errno::EINVAL)?;
-    if thread.file(fd)?.node.seek() == Seek::Pipe { Err(Errno::ESPIPE) } else { Ok(position) }
-}
-
 /// A buffer must end in the lower half, before anything else is looked at; long ones are cut.
-fn check_buffer(buffer: u64, count: u64) -> Result<u64, Errno> {
+fn part(buffer: u64, count: u64) -> Result<Iovec, Errno> {
     match buffer.checked_add(count) {
-        Some(end) if end <= USER_END => Ok(count.min(MAX_TRANSFER)),
+        Some(end) if end <= USER_END => Ok(Iovec { iov_base: buffer, iov_len: count.min(MAX_TRANSFER) }),
         _ => Err(Errno::EFAULT),
     }
 }
@@ -174,9 +154,9 @@ pub fn read_vector(vector: u64, count: u64) -> Result<Vec<Iovec>, Errno> {
     let mut left = MAX_TRANSFER;
     for index in 0..count {
         let address = vector.checked_add(index * size_of::<Iovec>() as u64).ok_or(Errno::EFAULT)?;
-        let mut part: Iovec = user_memory::read_value(address)?;
-        i64::try_from(part.iov_len).map_err(|_| Errno::EINVAL)?;
-        check_buffer(part.iov_base, part.iov_len)?;
+        let Iovec { iov_base, iov_len } = user_memory::read_value(address)?;
+        i64::try_from(iov_len).map_err(|_| Errno::EINVAL)?;
+        let mut part = part(iov_base, iov_len)?;
         part.iov_len = part.iov_len.min(left);
         left -= part.iov_len;
         parts.push(part);
@@ -202,36 +182,50 @@ fn each_part(parts: &[Iovec], mut transfer: impl FnMut(&Iovec) -> Answer) -> Ans
     Ok(total)
 }
 
-/// Reads at the file's position and moves it.
-fn read_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
-    if file.node.is_at_end(file.position()) {
-        return Ok(0);
-    }
-    let done = file.node.read(thread, file.position(), buffer, count)?;
-    file.set_position(file.position().saturating_add(done));
-    Ok(done)
+fn read_parts(thread: &mut Thread, file: &OpenFile, parts: &[Iovec], position: Option<i64>) -> Answer {
+    let mut at = position.map(|position| position as u64);
+    transfer(thread, file, "read", &mut |thread| {
+        each_part(parts, |part| {
+            let from = at.unwrap_or_else(|| file.position());
+            if at.is_none() && file.node.is_at_end(from) {
+                return Ok(0);
+            }
+            let done = file.node.read(thread, from, part.iov_base, part.iov_len)?;
+            go_on(file, &mut at, from.saturating_add(done));
+            Ok(done)
+        })
+    })
 }
 
 /// Writes all; a pipe without room for it has to be waited for.
-fn write_all(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
-    let mut done = 0;
-    let answer = transfer(thread, file, "write", &mut |thread| {
-        done += write_next(thread, file, buffer + done, count - done)?;
-        let waits = done < count && file.node.seek() == Seek::Pipe && !file.is_nonblocking();
-        if waits { Err(Errno::EAGAIN) } else { Ok(done) }
-    });
-    if done > 0 { Ok(done) } else { answer }
+fn write_parts(thread: &mut Thread, file: &OpenFile, parts: &[Iovec], position: Option<i64>) -> Answer {
+    if let Some(end) = file.node_as::<End>()
+        && parts.iter().map(|part| part.iov_len).sum::<u64>() <= ATOMIC_BYTES
+    {
+        return transfer(thread, file, "write", &mut |_| end.take(parts));
+    }
+    let mut at = position.map(|position| position as u64);
+    each_part(parts, |&Iovec { iov_base, iov_len }| {
+        let mut done = 0;
+        let answer = transfer(thread, file, "write", &mut |thread| {
+            let to = if file.appends() { END } else { at.unwrap_or_else(|| file.position()) };
+            let now = file.node.write(thread, to, iov_base + done, iov_len - done)?;
+            let size = || file.node.metadata().size_bytes;
+            go_on(file, &mut at, if to == END { size() } else { to.saturating_add(now) });
+            done += now;
+            let waits = done < iov_len && file.node.seek() == Seek::Pipe && !file.is_nonblocking();
+            if waits { Err(Errno::EAGAIN) } else { Ok(done) }
+        });
+        if done > 0 { Ok(done) } else { answer }
+    })
 }
 
-/// Writes at the file's position, or its end, and moves it.
-fn write_next(thread: &mut Thread, file: &OpenFile, buffer: u64, count: u64) -> Answer {
-    let position = if file.appends() { END } else { file.position() };
-    let done = file.node.write(thread, position, buffer, count)?;
-    file.set_position(match position {
-        END => file.node.metadata().size_bytes,
-        _ => position.saturating_add(done),
-    });
-    Ok(done)
+/// The next transfer of this call goes on at `next`; without a position of its own, of the file.
+fn go_on(file: &OpenFile, at: &mut Option<u64>, next: u64) {
+    match at {
+        Some(at) => *at = next,
+        None => file.set_position(next),
+    }
 }
 
 /// Writes what a call tells the program; answers 0.
@@ -263,10 +257,7 @@ fn each_page(buffer: u64, count: u64, mut step: impl FnMut(u64, usize) -> Result
 
 /// Copies kernel bytes to the program; bytes copied.
 pub fn copy_out(buffer: u64, bytes: &[u8]) -> Answer {
-    if user_memory::write(buffer, bytes).is_ok() {
-        return Ok(bytes.len() as u64);
-    }
-    // A bad page somewhere: page by page, to know how far it goes.
+    // Page by page, to know how far it goes where one is bad.
     let mut rest = bytes;
     each_page(buffer, bytes.len() as u64, |address, len| {
         let (piece, behind) = rest.split_at(len.min(rest.len()));

@@ -1,6 +1,6 @@
-//! Calls that give names and take them away: mkdir, unlink, rename, link, symlink.
+//! Calls that give names and take them away: mkdir, unlink, rename, link, symlink, and open with O_CREAT.
 //!
-//! One of them at a time: `CHANGES` is held, outermost, while a name is looked for and changed. Who only looks names
+//! One of them at a time: [`CHANGES`] is held, outermost, while a name is looked for and changed. Who only looks names
 //! up does not take it.
 
 use super::directory::{RamDirectory, RamLink};
@@ -13,11 +13,15 @@ use super::tree::{self, End, Links, Place, read_path, walk};
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::iter::successors;
-use linux_raw_sys::general::{AT_REMOVEDIR, AT_SYMLINK_FOLLOW, RENAME_NOREPLACE, S_IFDIR, S_IFLNK};
+use core::ptr;
+use linux_raw_sys::general::{
+    AT_EMPTY_PATH, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, RENAME_NOREPLACE, S_IFDIR, S_IFLNK,
+};
 use mm::lock::SpaceLock;
 use spin::LazyLock;
 
-static CHANGES: LazyLock<SpaceLock<()>> = LazyLock::new(|| SpaceLock::new(()));
+/// Held while names change.
+pub static CHANGES: LazyLock<SpaceLock<()>> = LazyLock::new(|| SpaceLock::new(()));
 
 /// mkdir(2), mkdirat(2).
 pub fn mkdirat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> Answer {
@@ -27,18 +31,17 @@ pub fn mkdirat(thread: &mut Thread, directory: i32, path: u64, mode: u32) -> Ans
 
 /// symlink(2), symlinkat(2).
 pub fn symlinkat(thread: &mut Thread, target: u64, directory: i32, path: u64) -> Answer {
-    let link = RamLink::new(Inode::new_now(S_IFLNK | 0o777), read_path(target)?);
+    let link = RamLink { inode: Inode::new_now(S_IFLNK | 0o777), target: read_path(target)? };
     create(thread, directory, path, Arc::new(link))
 }
 
 /// link(2), linkat(2).
 pub fn linkat(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, flags: u32) -> Answer {
-    let links = match flags {
-        0 => Links::Keep,
-        AT_SYMLINK_FOLLOW => Links::Follow,
-        _ => return Err(Errno::EINVAL),
-    };
-    let old = tree::find(thread, from, old, links)?;
+    if flags & !(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let follow = if flags & AT_SYMLINK_FOLLOW == 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
+    let old = tree::find(thread, from, old, flags & AT_EMPTY_PATH | follow)?;
     if old.node.is_directory() {
         return Err(Errno::EPERM);
     }
@@ -53,27 +56,16 @@ fn create(thread: &mut Thread, directory: i32, path: u64, node: Arc<dyn Node>) -
     match walk(thread, directory, &path, Links::Keep)? {
         End::Found(_) => Err(Errno::EEXIST),
         End::Missing { is_directory: true, .. } if !node.is_directory() => Err(Errno::ENOENT),
-        End::Missing { parent, name, .. } => give_name(&parent, &name, node, None).map(|()| 0),
+        End::Missing { parent, name, .. } => give_name(&parent, &name, node).map(|()| 0),
     }
 }
 
-/// Gives `node` a name in `parent`; if `old` has it, `old` loses it.
-pub fn give_name(
-    parent: &Place,
-    name: &str,
-    node: Arc<dyn Node>,
-    old: Option<&Arc<dyn Node>>,
-) -> Result<(), Errno> {
+/// Gives `node` a name in `parent`; what had it loses it.
+pub fn give_name(parent: &Place, name: &str, node: Arc<dyn Node>) -> Result<(), Errno> {
     let directory = parent.node.directory().ok_or(Errno::EPERM)?;
-    directory.put(name, node, old)?;
-    touch(&parent.node);
+    directory.put(name, node)?;
+    directory.inode.touch();
     Ok(())
-}
-
-fn touch(node: &Arc<dyn Node>) {
-    if let Some(inode) = node.inode() {
-        inode.touch();
-    }
 }
 
 /// unlink(2), unlinkat(2), rmdir(2).
@@ -83,21 +75,21 @@ pub fn unlinkat(thread: &mut Thread, directory: i32, path: u64, flags: u32) -> A
     }
     let path = read_path(path)?;
     let _changes = CHANGES.write();
-    let (place, parent) = named(thread, directory, &path)?;
+    let place = walk(thread, directory, &path, Links::Keep)?.found()?;
+    let parent = directory_of(&place)?;
     match (flags, place.node.directory()) {
-        (0, None) if !place.node.is_directory() => {}
-        (0, _) => return Err(Errno::EISDIR),
+        (0, None) => {}
+        (0, Some(_)) => return Err(Errno::EISDIR),
         (_, None) => return Err(Errno::ENOTDIR),
         (_, Some(_)) if last_name(&path) == "." => return Err(Errno::EINVAL),
         (_, Some(directory)) => directory.close()?,
     }
-    take_name(&parent, &place)
+    take_name(parent, place.name())
 }
 
-/// Takes its name away from what is at `place`.
-fn take_name(parent: &Arc<Place>, place: &Place) -> Answer {
-    parent.node.directory().ok_or(Errno::EPERM)?.remove(place.name(), &place.node)?;
-    touch(&parent.node);
+fn take_name(directory: &RamDirectory, name: &str) -> Answer {
+    directory.remove(name);
+    directory.inode.touch();
     Ok(0)
 }
 
@@ -109,13 +101,15 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
     }
     let (old_path, new_path) = (read_path(old)?, read_path(new)?);
     let _changes = CHANGES.write();
-    let (old, old_parent) = named(thread, from, &old_path)?;
+    let old = walk(thread, from, &old_path, Links::Keep)?.found()?;
+    let old_parent = directory_of(&old)?;
     let is_directory = old.node.is_directory();
     let (parent, name, target) = match walk(thread, to, &new_path, Links::Keep)? {
         End::Found(_) if flags == RENAME_NOREPLACE => return Err(Errno::EEXIST),
         End::Found(place) if Arc::ptr_eq(&place.node, &old.node) => return Ok(0),
         End::Found(place) => {
-            let (place, parent) = with_parent(place)?;
+            directory_of(&place)?;
+            let parent = place.parent.clone().ok_or(Errno::EBUSY)?;
             (parent, String::from(place.name()), Some(Arc::clone(&place.node)))
         }
         End::Missing { is_directory: true, .. } if !is_directory => return Err(Errno::ENOTDIR),
@@ -126,37 +120,31 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
     {
         return Err(Errno::EINVAL);
     }
-    if is_directory && !Arc::ptr_eq(&parent.node, &old_parent.node) || parent.node.directory().is_none() {
+    let directory = parent.node.directory().ok_or(Errno::EXDEV)?;
+    if is_directory && !ptr::eq(directory, old_parent) {
         return Err(Errno::EXDEV);
     }
     // Before the target is closed: nothing may go wrong then.
     check_reserve()?;
-    match &target {
-        Some(target) if is_directory => target.directory().ok_or(Errno::ENOTDIR)?.close()?,
-        Some(target) if target.is_directory() => return Err(Errno::EISDIR),
+    match target.as_ref().map(|target| target.directory()) {
+        Some(Some(target)) if is_directory => target.close()?,
+        Some(None) if is_directory => return Err(Errno::ENOTDIR),
+        Some(Some(_)) => return Err(Errno::EISDIR),
         _ => {}
     }
-    give_name(&parent, &name, Arc::clone(&old.node), target.as_ref())?;
-    take_name(&old_parent, &old)
+    give_name(&parent, &name, Arc::clone(&old.node))?;
+    take_name(old_parent, old.name())
 }
 
-/// What `path` names, which is to lose its name, and the directory that it is in. Fails with EBUSY for what has none of
-/// its own: the root, what is mounted, `..`.
-fn named(thread: &Thread, directory: i32, path: &str) -> Result<(Arc<Place>, Arc<Place>), Errno> {
-    match walk(thread, directory, path, Links::Keep)? {
-        End::Missing { .. } => Err(Errno::ENOENT),
-        End::Found(place) => with_parent(place),
-    }
-}
-
-fn with_parent(place: Arc<Place>) -> Result<(Arc<Place>, Arc<Place>), Errno> {
-    let parent = place.parent.clone().ok_or(Errno::EBUSY)?;
-    match place.node.inode() {
-        None if parent.node.directory().is_some() => Err(Errno::EBUSY),
-        None => Err(Errno::EPERM),
+/// The directory whose entry a file is. Fails with EBUSY for what is none: the root, what is mounted; with EPERM where
+/// nobody can take names away.
+fn directory_of(place: &Place) -> Result<&RamDirectory, Errno> {
+    let parent = place.parent.as_ref().ok_or(Errno::EBUSY)?;
+    match (place.node.inode(), parent.node.directory()) {
+        (Some(_), Some(directory)) => Ok(directory),
+        (None, None) => Err(Errno::EPERM),
         // The root of a file system.
-        Some(_) if parent.node.directory().is_none() => Err(Errno::EBUSY),
-        Some(_) => Ok((place, parent)),
+        _ => Err(Errno::EBUSY),
     }
 }
 

@@ -58,8 +58,7 @@ pub trait Node: Any + Send + Sync {
     fn metadata(&self) -> Metadata;
 
     /// Checks open(2)'s flags. Gives what is open then, where that is more than the node.
-    fn open(&self, flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {
-        let _ = flags;
+    fn open(&self, _flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {
         Ok(None)
     }
 
@@ -73,21 +72,24 @@ pub trait Node: Any + Send + Sync {
         None
     }
 
+    /// The type in its st_mode. Each step of a path asks for it.
+    fn kind(&self) -> u32 {
+        self.metadata().mode & S_IFMT
+    }
+
     /// Is it a directory?
     fn is_directory(&self) -> bool {
-        self.metadata().mode & S_IFMT == S_IFDIR
+        self.kind() == S_IFDIR
     }
 
     /// What a directory has under `name`, which is not empty, `.` or `..`. Fails with ENOENT, or ENOTDIR.
-    fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
-        let _ = (thread, name);
+    fn lookup(&self, _thread: &Thread, _name: &str) -> Result<Arc<dyn Node>, Errno> {
         Err(Errno::ENOTDIR)
     }
 
     /// The names in a directory from `position` on, by ascending position: all, or as many as it likes to tell at
     /// once. Nothing is behind the last one when the answer is empty.
-    fn entries(&self, thread: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
-        let _ = (thread, position);
+    fn entries(&self, _thread: &Thread, _position: u64) -> Result<Vec<Entry>, Errno> {
         Err(Errno::ENOTDIR)
     }
 
@@ -97,8 +99,7 @@ pub trait Node: Any + Send + Sync {
     }
 
     /// Where a link leads whose text need not name it: /proc/self/fd/N of a file that has no path any more.
-    fn jump(&self, thread: &Thread) -> Option<Arc<Place>> {
-        let _ = thread;
+    fn jump(&self, _thread: &Thread) -> Option<Arc<Place>> {
         None
     }
 
@@ -113,21 +114,18 @@ pub trait Node: Any + Send + Sync {
     }
 
     /// Copies bytes from `position` on to the program; bytes copied, 0 at the end. EAGAIN when none are there yet.
-    fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
-        let _ = (thread, position, buffer, count);
+    fn read(&self, _thread: &mut Thread, _position: u64, _buffer: u64, _count: u64) -> Answer {
         Err(if self.is_directory() { Errno::EISDIR } else { Errno::EINVAL })
     }
 
     /// Takes bytes from the program, to `position` (or [`END`]) on where that means something; bytes taken. EAGAIN when
     /// there is no room yet.
-    fn write(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
-        let _ = (thread, position, buffer, count);
+    fn write(&self, _thread: &mut Thread, _position: u64, _buffer: u64, _count: u64) -> Answer {
         Err(Errno::EINVAL)
     }
 
     /// Does a read that goes on from `position` find the end, whatever is there?
-    fn is_at_end(&self, position: u64) -> bool {
-        let _ = position;
+    fn is_at_end(&self, _position: u64) -> bool {
         false
     }
 
@@ -137,14 +135,12 @@ pub trait Node: Any + Send + Sync {
     }
 
     /// Makes it `len_bytes` long.
-    fn truncate(&self, len_bytes: u64) -> Result<(), Errno> {
-        let _ = len_bytes;
+    fn truncate(&self, _len_bytes: u64) -> Result<(), Errno> {
         Err(Errno::EINVAL)
     }
 
     /// fallocate(2)'s `mode`; 0: makes room for the bytes from `start` to `end`, and is at least that long then.
-    fn allocate(&self, mode: u32, start: u64, end: u64) -> Result<(), Errno> {
-        let _ = (mode, start, end);
+    fn allocate(&self, _mode: u32, _start: u64, _end: u64) -> Result<(), Errno> {
         Err(if self.seek() == Seek::Pipe { Errno::ESPIPE } else { Errno::ENODEV })
     }
 
@@ -154,8 +150,7 @@ pub trait Node: Any + Send + Sync {
     }
 
     /// What a mapping of it shows, and the most that it may allow.
-    fn map(&self, sharing: Sharing) -> Result<(Backing, Prot), Errno> {
-        let _ = sharing;
+    fn map(&self, _sharing: Sharing) -> Result<(Backing, Prot), Errno> {
         Err(Errno::ENODEV)
     }
 

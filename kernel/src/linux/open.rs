@@ -2,8 +2,9 @@
 
 use super::errno::{Answer, Errno};
 use super::files::OpenFile;
+use super::inode::Inode;
 use super::memory::check_reserve;
-use super::names;
+use super::names::{CHANGES, give_name};
 use super::node::Node;
 use super::ram::RamFile;
 use super::thread::Thread;
@@ -25,10 +26,16 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     };
     let status = flags & !(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW);
     let is_new = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
+    // Of a file that never has a name (fs/open.c, build_open_flags).
+    let is_nameless = flags & __O_TMPFILE != 0;
+    if is_nameless && (flags & (O_TMPFILE | O_CREAT) != O_TMPFILE || flags & O_ACCMODE == O_RDONLY) {
+        return Err(Errno::EINVAL);
+    }
     let links = if is_new || flags & O_NOFOLLOW != 0 { Links::Keep } else { Links::Follow };
+    let path = tree::read_path(path)?;
     let place = match flags & O_CREAT {
-        0 => tree::find(thread, directory, path, links)?,
-        _ => find_or_create(thread, directory, &tree::read_path(path)?, links, flags, mode)?,
+        0 => tree::walk(thread, directory, &path, links)?.found()?,
+        _ => find_or_create(thread, directory, &path, links, flags, mode)?,
     };
     let mut node = Arc::clone(&place.node);
     if flags & O_DIRECTORY != 0 && !node.is_directory() {
@@ -37,11 +44,11 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     if flags & O_PATH == 0 && node.metadata().mode & S_IFMT == S_IFLNK {
         return Err(Errno::ELOOP);
     }
-    if flags & O_TMPFILE == O_TMPFILE {
-        // A file that never has a name.
+    if is_nameless {
         node.directory().ok_or(Errno::EOPNOTSUPP)?;
-        let file: Arc<dyn Node> = Arc::new(new_file(thread, mode, &place, "#"));
-        return add(thread, OpenFile::new(file, status), flags);
+        let inode = new_inode(thread, mode);
+        let name = format!("{}/#{} (deleted)", place.path(), inode.number);
+        return thread.add_file(nameless(inode, name, status), flags);
     }
     if node.is_directory() && (flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0) {
         return Err(Errno::EISDIR);
@@ -53,13 +60,7 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     if flags & O_PATH == 0 {
         node = node.open(flags)?.unwrap_or(node);
     }
-    add(thread, OpenFile::at(place, node, status), flags)
-}
-
-fn add(thread: &Thread, file: OpenFile, flags: u32) -> Answer {
-    let file = Arc::new(file);
-    // A clone, as in dup.
-    thread.files.lock().add(Arc::clone(&file), flags)
+    thread.add_file(OpenFile::at(place, node, status), flags)
 }
 
 /// What O_CREAT opens: a file that is there, unless O_EXCL forbids it, or a new one.
@@ -71,30 +72,32 @@ fn find_or_create(
     flags: u32,
     mode: u32,
 ) -> Result<Arc<Place>, Errno> {
-    loop {
-        let (parent, name) = match tree::walk(thread, directory, path, links)? {
-            End::Found(_) if flags & O_EXCL != 0 => return Err(Errno::EEXIST),
-            End::Found(place) => return Ok(place),
-            End::Missing { is_directory: true, .. } => return Err(Errno::EISDIR),
-            End::Missing { parent, name, .. } => (parent, name),
-        };
+    let _changes = CHANGES.write();
+    match tree::walk(thread, directory, path, links)? {
+        End::Found(_) if flags & O_EXCL != 0 => Err(Errno::EEXIST),
+        End::Found(place) => Ok(place),
+        End::Missing { is_directory: true, .. } => Err(Errno::EISDIR),
         // Where nothing can be created, there is no such file.
-        parent.node.directory().ok_or(Errno::EACCES)?;
-        let file: Arc<dyn Node> = Arc::new(new_file(thread, mode, &parent, &name));
-        let place = parent.child(&name, Arc::clone(&file))?;
-        match names::give_name(&parent, &name, file, None) {
-            Ok(()) => return Ok(place),
-            // Somebody was faster.
-            Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(errno),
+        End::Missing { parent, .. } if parent.node.directory().is_none() => Err(Errno::EACCES),
+        End::Missing { parent, name, .. } => {
+            let file = RamFile::new(new_inode(thread, mode), &tree::join(parent.path(), &name));
+            let file: Arc<dyn Node> = Arc::new(file);
+            let place = parent.child(&name, Arc::clone(&file))?;
+            give_name(&parent, &name, file)?;
+            Ok(place)
         }
     }
 }
 
-/// An empty file, as open(2)'s `mode` and the umask have it.
-fn new_file(thread: &Thread, mode: u32, parent: &Place, name: &str) -> Arc<RamFile> {
-    let path = format!("{}/{name}", parent.path());
-    RamFile::new(mode & 0o7777 & !thread.umask(), String::from(path.trim_start_matches('/')).into())
+/// As open(2)'s `mode` and the umask have it.
+fn new_inode(thread: &Thread, mode: u32) -> Inode {
+    Inode::new_now(S_IFREG | mode & 0o7777 & !thread.umask())
+}
+
+/// An open file without a name; `text` stands in the place of its path.
+fn nameless(inode: Inode, text: String, flags: u32) -> OpenFile {
+    let file: Arc<dyn Node> = Arc::new(RamFile::new(inode, &text));
+    OpenFile::at(Place::nameless(Arc::clone(&file), text), file, flags)
 }
 
 /// memfd_create(2): no huge pages, no seals.
@@ -106,10 +109,9 @@ pub fn memfd_create(thread: &mut Thread, name: u64, flags: u32) -> Answer {
     }
     check_reserve()?;
     let name = user_memory::read_string(name, MAX_NAME)?.ok_or(Errno::EINVAL)?;
-    let path = format!("memfd:{} (deleted)", String::from_utf8_lossy(&name));
-    let file: Arc<dyn Node> = Arc::new(RamFile::new(0o777, path.into()));
+    let text = format!("/memfd:{} (deleted)", String::from_utf8_lossy(&name));
     let close = if flags & MFD_CLOEXEC != 0 { O_CLOEXEC } else { 0 };
-    add(thread, OpenFile::new(file, O_RDWR), close)
+    thread.add_file(nameless(Inode::new_now(S_IFREG | 0o777), text, O_RDWR), close)
 }
 
 /// access(2), faccessat(2), faccessat2(2): user 0 may read and write everything, execute what has an x bit.
@@ -118,14 +120,15 @@ pub fn faccessat(thread: &mut Thread, directory: i32, path: u64, mode: u32, flag
     if mode & !(R_OK | W_OK | X_OK) != 0 || flags & !known != 0 {
         return Err(Errno::EINVAL);
     }
-    let metadata = tree::find_at(thread, directory, path, flags)?.metadata();
+    let metadata = tree::find(thread, directory, path, flags)?.node.metadata();
     if mode & X_OK != 0 && metadata.mode & 0o111 == 0 { Err(Errno::EACCES) } else { Ok(0) }
 }
 
 /// readlink(2), readlinkat(2).
 pub fn readlinkat(thread: &mut Thread, directory: i32, path: u64, buffer: u64, len_bytes: i32) -> Answer {
     let len_bytes = usize::try_from(len_bytes).ok().filter(|&len| len > 0).ok_or(Errno::EINVAL)?;
-    let target = tree::find(thread, directory, path, Links::Keep)?.node.link().ok_or(Errno::EINVAL)?;
+    let target =
+        tree::find(thread, directory, path, AT_SYMLINK_NOFOLLOW)?.node.link().ok_or(Errno::EINVAL)?;
     let bytes = target.as_bytes();
     let bytes = bytes.get(..len_bytes).unwrap_or(bytes);
     user_memory::write(buffer, bytes)?;
@@ -144,12 +147,12 @@ pub fn getcwd(thread: &Thread, buffer: u64, len_bytes: u64) -> Answer {
 
 /// chdir(2).
 pub fn chdir(thread: &mut Thread, path: u64) -> Answer {
-    enter(thread, tree::find(thread, AT_FDCWD, path, Links::Follow)?)
+    enter(thread, tree::find(thread, AT_FDCWD, path, 0)?)
 }
 
 /// fchdir(2).
 pub fn fchdir(thread: &mut Thread, fd: i32) -> Answer {
-    enter(thread, thread.file_any(fd)?.place.clone().ok_or(Errno::ENOTDIR)?)
+    enter(thread, Arc::clone(&thread.file_any(fd)?.place))
 }
 
 fn enter(thread: &Thread, place: Arc<Place>) -> Answer {

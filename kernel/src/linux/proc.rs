@@ -103,11 +103,15 @@ impl Node for ProcDirectory {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFDIR | 0o555)
     }
 
+    fn kind(&self) -> u32 {
+        S_IFDIR
+    }
+
     fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
         let pid = thread.process.pid.to_string();
         let is_named = |row: &str| row == name || row == "*" && name == pid;
         let (row, _, show) = self.rows().find(|(_, row, _)| is_named(row)).ok_or(Errno::ENOENT)?;
-        let path = format!("{}/{name}", self.path);
+        let path = tree::join(&self.path, name);
         let below = row.get(..=self.prefix.len() + name.len()).filter(|path| path.ends_with('/'));
         Ok(match (below, show) {
             (Some(prefix), _) => Arc::new(ProcDirectory { path, table: self.table, prefix }),
@@ -137,15 +141,15 @@ impl Node for OpenFiles {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFDIR | 0o500)
     }
 
-    /// A file without a path has a name that is none, as on Linux.
+    fn kind(&self) -> u32 {
+        S_IFDIR
+    }
+
     fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
         let fd = name.parse().ok().filter(|fd: &i32| fd.to_string() == name).ok_or(Errno::ENOENT)?;
         let file = thread.file_any(fd).map_err(|_| Errno::ENOENT)?;
-        let target = match &file.place {
-            Some(place) => place.path().into(),
-            None => format!("pipe:[{}]", file.node.metadata().inode),
-        };
-        Ok(Arc::new(ProcLink { path: format!("{}/{name}", self.path), target, fd: Some(fd) }))
+        let (path, target) = (tree::join(&self.path, name), file.place.path().into());
+        Ok(Arc::new(ProcLink { path, target, fd: Some(fd) }))
     }
 
     /// A descriptor is its own position.
@@ -170,16 +174,16 @@ impl Node for ProcLink {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFLNK | 0o777)
     }
 
+    fn kind(&self) -> u32 {
+        S_IFLNK
+    }
+
     fn link(&self) -> Option<String> {
         Some(self.target.clone())
     }
 
     fn jump(&self, thread: &Thread) -> Option<Arc<Place>> {
-        let file = thread.file_any(self.fd?).ok()?;
-        match &file.place {
-            Some(place) => Some(Arc::clone(place)),
-            None => tree::root().ok()?.child(&self.target, Arc::clone(&file.node)).ok(),
-        }
+        Some(Arc::clone(&thread.file_any(self.fd?).ok()?.place))
     }
 }
 
@@ -191,6 +195,10 @@ struct ProcFile {
 impl Node for ProcFile {
     fn metadata(&self) -> Metadata {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFREG | 0o444)
+    }
+
+    fn kind(&self) -> u32 {
+        S_IFREG
     }
 
     fn open(&self, flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {

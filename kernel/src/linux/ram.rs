@@ -24,6 +24,7 @@ use super::thread::Thread;
 use crate::initrd::File;
 use crate::machine::machine;
 use alloc::borrow::Cow;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use linux_raw_sys::general::{O_TRUNC, S_IFREG};
@@ -114,8 +115,8 @@ impl RamFile {
     }
 
     /// An empty file.
-    pub fn new(mode: u32, path: Cow<'static, str>) -> Arc<RamFile> {
-        RamFile::with(Inode::new_now(S_IFREG | mode), path, None)
+    pub fn new(inode: Inode, path: &str) -> Arc<RamFile> {
+        RamFile::with(inode, String::from(path.trim_start_matches('/')).into(), None)
     }
 
     fn with(inode: Inode, path: Cow<'static, str>, initrd: Option<&'static File>) -> Arc<RamFile> {

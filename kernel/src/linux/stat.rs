@@ -130,7 +130,7 @@ pub fn fstatat(thread: &mut Thread, directory: i32, path: u64, out: u64, flags: 
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH | AT_NO_AUTOMOUNT) != 0 {
         return Err(Errno::EINVAL);
     }
-    tell(out, &tree::find_at(thread, directory, path, flags)?.metadata().to_stat())
+    tell(out, &tree::find(thread, directory, path, flags)?.node.metadata().to_stat())
 }
 
 /// statx(2): always the basic fields, whatever was asked for.
@@ -140,7 +140,7 @@ pub fn statx(thread: &mut Thread, directory: i32, path: u64, flags: u32, mask: u
     {
         return Err(Errno::EINVAL);
     }
-    tell(out, &tree::find_at(thread, directory, path, flags)?.metadata().to_statx())
+    tell(out, &tree::find(thread, directory, path, flags)?.node.metadata().to_statx())
 }
 
 #[cfg(test)]

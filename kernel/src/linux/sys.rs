@@ -24,6 +24,7 @@ use super::memory::check_reserve;
 use super::node::{Entry, Node};
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
+use super::tree;
 use crate::control::ControlError;
 use crate::log_limit::Limit;
 use crate::user_memory;
@@ -176,7 +177,7 @@ impl<T: Subject> SysDirectory<T> {
 
     fn find(&self, name: &str) -> Option<Arc<dyn Node>> {
         let subject = self.subject.now().ok()?;
-        let path = format!("{}/{name}", self.path);
+        let path = tree::join(&self.path, name);
         for (row, here) in self.rows() {
             if let Kind::Each(each) = &row.kind
                 && !here.contains('/')
@@ -218,8 +219,8 @@ impl<T: Subject> Node for SysDirectory<T> {
         Metadata::of_path(FileSystem::Sys, &self.path, S_IFDIR | 0o755)
     }
 
-    fn is_directory(&self) -> bool {
-        true
+    fn kind(&self) -> u32 {
+        S_IFDIR
     }
 
     fn lookup(&self, _: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
@@ -269,6 +270,10 @@ impl Node for SysLink {
         Metadata::of_path(FileSystem::Sys, &self.path, S_IFLNK | 0o777)
     }
 
+    fn kind(&self) -> u32 {
+        S_IFLNK
+    }
+
     /// Relative to its directory, as Linux's are.
     fn link(&self) -> Option<String> {
         // Of /sys/bus/dax/devices/dax0.0 three: up to /sys.
@@ -297,6 +302,10 @@ impl<T: Subject> Node for SysFile<T> {
             size_bytes: PAGE_SIZE,
             ..Metadata::of_path(FileSystem::Sys, &self.path, S_IFREG | self.attribute.mode)
         }
+    }
+
+    fn kind(&self) -> u32 {
+        S_IFREG
     }
 
     /// Permissions hold for user 0 here, too (fs/kernfs/file.c, kernfs_fop_open).

@@ -15,9 +15,7 @@ use crate::task;
 use crate::user_memory;
 use alloc::string::String;
 use alloc::sync::Arc;
-use linux_raw_sys::general::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, NAME_MAX, PATH_MAX, S_IFLNK, S_IFMT,
-};
+use linux_raw_sys::general::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, NAME_MAX, PATH_MAX, S_IFLNK};
 use mm::lock::SpaceLock;
 use spin::LazyLock;
 
@@ -37,6 +35,11 @@ pub struct Place {
 }
 
 impl Place {
+    /// Where a file is that no path leads to: `name` is what stands in the place of its path.
+    pub fn nameless(node: Arc<dyn Node>, name: String) -> Arc<Place> {
+        Arc::new(Place { node, parent: None, path: name })
+    }
+
     /// What is there under `name`.
     pub fn child(self: &Arc<Place>, name: &str, node: Arc<dyn Node>) -> Result<Arc<Place>, Errno> {
         // No path is longer than a program can say. It bounds how deep a tree is, too.
@@ -97,6 +100,16 @@ pub enum End {
     },
 }
 
+impl End {
+    /// What is there, or ENOENT.
+    pub fn found(self) -> Result<Arc<Place>, Errno> {
+        match self {
+            End::Found(place) => Ok(place),
+            End::Missing { .. } => Err(Errno::ENOENT),
+        }
+    }
+}
+
 /// The tree of the run, once somebody has looked for something in it.
 static ROOT: LazyLock<SpaceLock<Option<Arc<Place>>>> = LazyLock::new(|| SpaceLock::new(None));
 
@@ -107,7 +120,7 @@ pub fn root() -> Result<Arc<Place>, Errno> {
     }
     let mut root = ROOT.write();
     if root.is_none() {
-        *root = Some(Arc::new(Place { node: plant()?, parent: None, path: String::new() }));
+        *root = Some(Place::nameless(plant()?, String::new()));
     }
     root.clone().ok_or(Errno::ENOENT)
 }
@@ -122,9 +135,8 @@ fn plant() -> Result<Arc<dyn Node>, Errno> {
         #[cfg(feature = "dax")]
         ("sys", sys::root()),
     ] {
-        let directory = root.directory().ok_or(Errno::ENOTDIR)?;
         // What the initrd has there is not seen.
-        directory.put(name, mounted, directory.get(name).ok().as_ref())?;
+        root.directory().ok_or(Errno::ENOTDIR)?.put(name, mounted)?;
     }
     Ok(root)
 }
@@ -132,6 +144,12 @@ fn plant() -> Result<Arc<dyn Node>, Errno> {
 /// Gives the tree of a run up, with all that its programs left there.
 pub fn fell() {
     *ROOT.write() = None;
+}
+
+/// The path of what `directory` has under `name`. Each step of a walk makes some: not by `format!`, which grows a string
+/// piece by piece.
+pub fn join(directory: &str, name: &str) -> String {
+    [directory, "/", name].concat()
 }
 
 /// Reads a path argument. Fails with EFAULT, ENAMETOOLONG, and ENOENT for an empty path.
@@ -142,24 +160,22 @@ pub fn read_path(address: u64) -> Result<String, Errno> {
     if path.is_empty() { Err(Errno::ENOENT) } else { Ok(path) }
 }
 
-/// Finds what the program's path at `address` names, seen from `directory`: AT_FDCWD or a descriptor.
-pub fn find(thread: &Thread, directory: i32, address: u64, links: Links) -> Result<Arc<Place>, Errno> {
-    match walk(thread, directory, &read_path(address)?, links)? {
-        End::Found(place) => Ok(place),
-        End::Missing { .. } => Err(Errno::ENOENT),
-    }
-}
-
-/// The same for calls that take AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH (other flags are the caller's).
-pub fn find_at(thread: &Thread, directory: i32, address: u64, flags: u32) -> Result<Arc<dyn Node>, Errno> {
+/// Finds what the program's path at `address` names, seen from `directory`: AT_FDCWD or a descriptor. `flags` may have
+/// AT_SYMLINK_NOFOLLOW and AT_EMPTY_PATH; others are the caller's.
+pub fn find(thread: &Thread, directory: i32, address: u64, flags: u32) -> Result<Arc<Place>, Errno> {
     if flags & AT_EMPTY_PATH != 0 && user_memory::read_value::<u8>(address)? == 0 {
-        return match directory {
-            AT_FDCWD => Ok(Arc::clone(&thread.directory()?.node)),
-            fd => Ok(Arc::clone(&thread.file_any(fd)?.node)),
-        };
+        return start(thread, directory);
     }
     let links = if flags & AT_SYMLINK_NOFOLLOW == 0 { Links::Follow } else { Links::Keep };
-    Ok(Arc::clone(&find(thread, directory, address, links)?.node))
+    walk(thread, directory, &read_path(address)?, links)?.found()
+}
+
+/// Where a path begins that does not begin with a slash.
+fn start(thread: &Thread, directory: i32) -> Result<Arc<Place>, Errno> {
+    match directory {
+        AT_FDCWD => thread.directory(),
+        fd => Ok(Arc::clone(&thread.file_any(fd)?.place)),
+    }
 }
 
 /// Walks along `path`, which is not empty.
@@ -167,11 +183,7 @@ pub fn find_at(thread: &Thread, directory: i32, address: u64, flags: u32) -> Res
 /// Fails with ENOTDIR where it leads through something that is no directory, ENOENT where a directory on the way is
 /// missing, ELOOP, ENAMETOOLONG, EBADF for a bad descriptor when the path is relative.
 pub fn walk(thread: &Thread, directory: i32, path: &str, links: Links) -> Result<End, Errno> {
-    let mut place = match directory {
-        _ if path.starts_with('/') => root()?,
-        AT_FDCWD => thread.directory()?,
-        fd => thread.file_any(fd)?.place.clone().ok_or(Errno::ENOTDIR)?,
-    };
+    let mut place = if path.starts_with('/') { root()? } else { start(thread, directory)? };
     // The whole path, with the links in it replaced, and how much of it was walked.
     let (mut whole, mut walked) = (String::from(path), 0);
     let mut followed = 0;
@@ -199,8 +211,7 @@ pub fn walk(thread: &Thread, directory: i32, path: &str, links: Links) -> Result
                 found => found?,
             },
         };
-        let is_link = node.metadata().mode & S_IFMT == S_IFLNK;
-        if is_link && (links == Links::Follow || !behind.is_empty()) {
+        if node.kind() == S_IFLNK && (links == Links::Follow || !behind.is_empty()) {
             followed += 1;
             if followed > MAX_LINKS {
                 return Err(Errno::ELOOP);

@@ -13,7 +13,7 @@
 //! | dax | `properties.rs`, `sharing.rs` | device-dax reference section 7, S6 and S7 |
 //! | memory | `memory.rs`, `remap.rs`, `peer.rs`, `stack.rs` | anonymous, file and shared memory, brk, foreign addresses; the stack |
 //! | files | `files.rs` | files, /proc, clocks |
-//! | tree | `tree.rs` | files, directories and links that programs make; mappings of files |
+//! | tree | `tree.rs`, `tree/*.rs` | files, directories and links that programs make; mappings of files |
 //! | signals | `signals.rs`, `registers.rs`, `frames.rs` | siginfo, handlers, registers, signal frames |
 //! | pointers | `pointers.rs` | bad pointers to every call |
 //! | calls | `calls.rs` | unknown calls, garbage arguments |
