@@ -191,13 +191,6 @@ impl Thread {
     pub fn file_any(&self, fd: i32) -> Result<Arc<OpenFile>, Errno> {
         self.files.lock().get_any(fd)
     }
-
-    /// Gives a file that was opened with `flags` the lowest free descriptor, or EMFILE.
-    pub fn add_file(&self, file: OpenFile, flags: u32) -> Answer {
-        let file = Arc::new(file);
-        // A clone goes in: the lock is not held when a file that finds no room is dropped.
-        self.files.lock().add(Arc::clone(&file), flags)
-    }
 }
 
 /// close(2).
@@ -227,7 +220,7 @@ pub fn close_range(thread: &mut Thread, first: u32, last: u32, flags: u32) -> An
 /// dup(2).
 pub fn dup(thread: &mut Thread, fd: i32) -> Answer {
     let file = thread.file_any(fd)?;
-    // A clone, as in `add_file`.
+    // A clone, as in `open::add`.
     thread.files.lock().add(file.clone(), 0)
 }
 
@@ -264,7 +257,7 @@ pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answe
             if argument >= MAX_DESCRIPTORS as u64 {
                 return Err(Errno::EINVAL);
             }
-            // A clone, as in `add_file`.
+            // A clone, as in `open::add`.
             files.add_from(argument as usize, file.clone(), command == F_DUPFD_CLOEXEC)
         }
         F_GETFD => Ok(if descriptor.close_on_exec { u64::from(FD_CLOEXEC) } else { 0 }),

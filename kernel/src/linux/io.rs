@@ -208,13 +208,16 @@ fn write_parts(thread: &mut Thread, file: &OpenFile, parts: &[Iovec], position: 
     each_part(parts, |&Iovec { iov_base, iov_len }| {
         let mut done = 0;
         let answer = transfer(thread, file, "write", &mut |thread| {
-            let to = if file.appends() { END } else { at.unwrap_or_else(|| file.position()) };
-            let now = file.node.write(thread, to, iov_base + done, iov_len - done)?;
-            let size = || file.node.metadata().size_bytes;
-            go_on(file, &mut at, if to == END { size() } else { to.saturating_add(now) });
-            done += now;
-            let waits = done < iov_len && file.node.seek() == Seek::Pipe && !file.is_nonblocking();
-            if waits { Err(Errno::EAGAIN) } else { Ok(done) }
+            loop {
+                let to = if file.appends() { END } else { at.unwrap_or_else(|| file.position()) };
+                let now = file.node.write(thread, to, iov_base + done, iov_len - done)?;
+                let size = || file.node.metadata().size_bytes;
+                go_on(file, &mut at, if to == END { size() } else { to.saturating_add(now) });
+                done += now;
+                if done == iov_len || file.node.seek() != Seek::Pipe || file.is_nonblocking() {
+                    return Ok(done);
+                }
+            }
         });
         if done > 0 { Ok(done) } else { answer }
     })

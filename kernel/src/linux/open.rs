@@ -41,14 +41,14 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     if flags & O_DIRECTORY != 0 && !node.is_directory() {
         return Err(Errno::ENOTDIR);
     }
-    if flags & O_PATH == 0 && node.metadata().mode & S_IFMT == S_IFLNK {
+    if flags & O_PATH == 0 && node.kind() == S_IFLNK {
         return Err(Errno::ELOOP);
     }
     if is_nameless {
         node.directory().ok_or(Errno::EOPNOTSUPP)?;
         let inode = new_inode(thread, mode);
         let name = format!("{}/#{} (deleted)", place.path(), inode.number);
-        return thread.add_file(nameless(inode, name, status), flags);
+        return add(thread, nameless(inode, name, status), flags);
     }
     if node.is_directory() && (flags & O_ACCMODE != O_RDONLY || flags & O_CREAT != 0) {
         return Err(Errno::EISDIR);
@@ -60,7 +60,14 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     if flags & O_PATH == 0 {
         node = node.open(flags)?.unwrap_or(node);
     }
-    thread.add_file(OpenFile::at(place, node, status), flags)
+    add(thread, OpenFile::at(place, node, status), flags)
+}
+
+/// Gives an open file the lowest free descriptor; of `flags`, O_CLOEXEC counts.
+pub fn add(thread: &Thread, file: OpenFile, flags: u32) -> Answer {
+    let file = Arc::new(file);
+    // A clone goes in: the lock is not held when a file that finds no room is dropped.
+    thread.files.lock().add(Arc::clone(&file), flags)
 }
 
 /// What O_CREAT opens: a file that is there, unless O_EXCL forbids it, or a new one.
@@ -111,7 +118,7 @@ pub fn memfd_create(thread: &mut Thread, name: u64, flags: u32) -> Answer {
     let name = user_memory::read_string(name, MAX_NAME)?.ok_or(Errno::EINVAL)?;
     let text = format!("/memfd:{} (deleted)", String::from_utf8_lossy(&name));
     let close = if flags & MFD_CLOEXEC != 0 { O_CLOEXEC } else { 0 };
-    thread.add_file(nameless(Inode::new_now(S_IFREG | 0o777), text, O_RDWR), close)
+    add(thread, nameless(Inode::new_now(S_IFREG | 0o777), text, O_RDWR), close)
 }
 
 /// access(2), faccessat(2), faccessat2(2): user 0 may read and write everything, execute what has an x bit.

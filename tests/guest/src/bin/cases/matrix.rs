@@ -23,9 +23,6 @@ pub type Probe = (&'static str, fn(&Device, &Mapping) -> Touch);
 const LATER: &[&str] = &[
     // A process descriptor, which no program needs, is what this call takes.
     "process_madvise COLD self",
-    // There are no files that can be written and read past a cache.
-    "O_DIRECT read -> untouched dax page", "O_DIRECT read 1 MiB (or align) -> dax",
-    "O_DIRECT read -> R-only dax map",
     // Bad memory must stay away, which Linux fails to do: a device has to keep a list of it first.
     "madvise HWPOISON 4096 at last align", "after HWPOISON: POPULATE_READ",
 ];

@@ -1,7 +1,10 @@
-//! Rows of the error matrix about copies between a pipe and the device's pages.
+//! Rows of the error matrix about copies between a pipe, or a file without a cache, and the device's pages.
+
+use std::ffi::CString;
 
 use guest::device::Device;
-use guest::sys::{self, Errno};
+use guest::mapping::Mapping;
+use guest::sys::{self, Errno, PAGE, RW};
 
 use crate::matrix::Row;
 
@@ -21,7 +24,12 @@ pub const ROWS: &[Row] = &[
         at_device(d, d.align - 2048, |_, writer, at| write(writer, at))
     }),
     ("vmsplice dax page to pipe", |d| at_device(d, 0, |_, writer, at| vmsplice(writer, at))),
+    ("O_DIRECT read -> untouched dax page", |d| direct(d, 4096, RW)),
+    ("O_DIRECT read 1 MiB (or align) -> dax", |d| direct(d, MIB, RW)),
+    ("O_DIRECT read -> R-only dax map", |d| direct(d, 4096, libc::PROT_READ)),
 ];
+
+const MIB: usize = 1 << 20;
 
 type Answer = Result<usize, Errno>;
 
@@ -34,10 +42,41 @@ fn with_pipe(call: impl FnOnce(i32, i32) -> Answer) -> String {
     for fd in ends {
         let _ = sys::close(fd);
     }
+    bytes(answer)
+}
+
+fn bytes(answer: Answer) -> String {
     match answer {
         Ok(bytes) => format!("ok({bytes})"),
         Err(errno) => errno.to_string(),
     }
+}
+
+/// The same of a read of `len` bytes, past any cache, to a fresh mapping of the device; what arrives is checked.
+fn direct(device: &Device, len: usize, prot: i32) -> String {
+    let path = CString::new(format!("/tmp/direct-{}", std::process::id())).expect("no NUL in it");
+    let file = sys::numbers(
+        libc::SYS_open,
+        &[path.as_ptr() as usize, (libc::O_RDWR | libc::O_CREAT | libc::O_DIRECT) as usize, 0o600],
+    );
+    // SAFETY: the path ends in NUL.
+    let _ = unsafe { sys::call(libc::SYS_unlink, [path.as_ptr() as usize, 0, 0, 0, 0, 0]) };
+    let (Ok(file), Ok(source)) = (file, Mapping::anonymous(len)) else { return format!("open: {file:?}") };
+    for at in (0..len).step_by(PAGE) {
+        source.store(at, (at / PAGE + 1) as u8);
+    }
+    let answer = device.map_as(0, len.max(device.align), prot, libc::MAP_SHARED, 0).and_then(|map| {
+        let transfer = |number: i64, at: usize| {
+            // SAFETY: the source is `len` bytes long, and nobody else looks at the mapping of the device.
+            unsafe { sys::call(number, [file, at, len, 0, 0, 0]) }
+        };
+        transfer(libc::SYS_pwrite64, source.addr)?;
+        let read = transfer(libc::SYS_pread64, map.addr)?;
+        let arrived = (0..len).step_by(PAGE).all(|at| map.load(at) == source.load(at));
+        if arrived { Ok(read) } else { Err(Errno(libc::EILSEQ)) }
+    });
+    let _ = sys::close(file as i32);
+    bytes(answer)
 }
 
 /// The same with the address `offset` bytes into a mapping whose second half is behind the device's end.

@@ -20,6 +20,7 @@ use crate::Named;
 /// The cases.
 pub const CASES: &[Named] = &[
     ("a file is written, read, appended to and cut", |_| contents()),
+    ("vectors are written and read at a position", |_| vectors()),
     ("a sparse file has zeros", |_| sparse()),
     ("what has no name any more lives on", |_| nameless()),
     ("modes and times are kept", |_| attributes()),
@@ -64,6 +65,39 @@ fn contents() -> Outcome {
     ] {
         ensure!(answer == Err(Errno(libc::EINVAL)), "{what}: {answer:?}");
     }
+    Ok(())
+}
+
+fn vectors() -> Outcome {
+    let scratch = Scratch::new("vectors")?;
+    let file = scratch.file("a", b"0123456789")?;
+    let mut read = [[0_u8; 2]; 2];
+    let mut transfer = |number: i64, fd: i32, bytes: &[u8], at: i64| {
+        let from = [bytes.as_ptr() as usize, 1, bytes.as_ptr() as usize + 1, bytes.len() - 1];
+        let to = [read[0].as_mut_ptr() as usize, 2, read[1].as_mut_ptr() as usize, 2];
+        let parts = if number == libc::SYS_preadv { to } else { from };
+        // SAFETY: two iovecs, which name bytes that are read and live arrays that may be written.
+        unsafe { sys::call(number, [fd as usize, parts.as_ptr() as usize, 2, at as usize, 0, 0]) }
+    };
+    let fd = file.as_raw_fd();
+    let mut ends = [0_i32; 2];
+    // SAFETY: the call writes two descriptors.
+    let made = unsafe { sys::call(libc::SYS_pipe, [ends.as_mut_ptr() as usize, 0, 0, 0, 0, 0]) };
+    ensure!(made == Ok(0), "pipe: {made:?}");
+    let answers = [
+        transfer(libc::SYS_pwritev, fd, b"abc", 3),
+        transfer(libc::SYS_preadv, fd, b"", 2),
+        transfer(libc::SYS_preadv, fd, b"", 9),
+        transfer(libc::SYS_preadv, fd, b"", -1),
+        transfer(libc::SYS_preadv, ends[0], b"", 0),
+        transfer(libc::SYS_pwritev, ends[1], b"abc", 0),
+    ];
+    let _ = ends.map(sys::close);
+    let pipe = Err(Errno(libc::ESPIPE));
+    ensure!(answers == [Ok(3), Ok(4), Ok(1), Err(Errno(libc::EINVAL)), pipe, pipe], "{answers:?}");
+    ensure!(read == [*b"9a", *b"bc"], "{read:?}");
+    ensure!(fs::read(scratch.join("a")).map_err(text)? == b"012abc6789", "the file");
+    ensure!(sys::lseek(fd, 0, libc::SEEK_CUR) == Ok(10), "the position moved");
     Ok(())
 }
 

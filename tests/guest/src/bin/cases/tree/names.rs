@@ -21,6 +21,8 @@ pub const CASES: &[Named] = &[
     ("directories list what is in them", |_| listings()),
     ("a thousand names are listed and removed", |_| many_names()),
     ("names are made, moved and taken away as on Linux", |_| names()),
+    ("a rename goes over a name that another makes meanwhile", |_| raced_renames()),
+    ("what no path leads to has a name in /proc/self/fd", |_| nameless()),
     ("links are followed, forty at most", |_| links()),
     ("the current directory and descriptors begin paths", |_| relative()),
     ("/dev lists its devices", |_| devices()),
@@ -177,6 +179,67 @@ fn names() -> Outcome {
     fs::remove_dir(at("e/f")).map_err(text)?;
     fs::rename(at("d"), at("e")).map_err(text)?;
     ensure!(listing(&scratch.0)? == ["e", "l"], "{:?}", listing(&scratch.0));
+    Ok(())
+}
+
+/// One process makes and removes the name that another renames to.
+fn raced_renames() -> Outcome {
+    const ROUNDS: usize = 300;
+    let scratch = Scratch::new("raced-names")?;
+    let (from, to) = (scratch.join("from"), scratch.join("to"));
+    let child = process::fork(|| {
+        let opened = (0..ROUNDS).all(|_| {
+            let made = File::create(&to);
+            let removed = errno(fs::remove_file(&to));
+            made.is_ok() && matches!(removed, 0 | libc::ENOENT)
+        });
+        if opened { 0 } else { 1 }
+    });
+    let child = child.map_err(|errno| format!("fork: {errno}"))?;
+    let renamed = (0..ROUNDS).try_for_each(|_| File::create(&from).and_then(|_| fs::rename(&from, &to)));
+    let ended = child.wait();
+    renamed.map_err(|error| format!("create and rename: {error}"))?;
+    ensure!(ended == Ok(Ended::Exited(0)), "the child {ended:?}");
+    Ok(())
+}
+
+fn nameless() -> Outcome {
+    let scratch = Scratch::new("nameless-names")?;
+    let link = |fd: i32| fs::read_link(format!("/proc/self/fd/{fd}")).map_err(text);
+    let memory = sys::numbers(libc::SYS_memfd_create, &[c"some name".as_ptr() as usize, 0]);
+    let memory = memory.map_err(|errno| format!("memfd_create: {errno}"))? as i32;
+    ensure!(link(memory)? == Path::new("/memfd:some name (deleted)"), "{:?}", link(memory));
+    let again = fs::OpenOptions::new().write(true).open(format!("/proc/self/fd/{memory}")).map_err(text)?;
+    ensure!(sys::write(again.as_raw_fd(), b"x") == Ok(1), "write through the link");
+    ensure!(sys::pread(memory, &mut [0; 2], 0) == Ok(1), "what was written through the link");
+    let _ = sys::close(memory);
+
+    let open = |flags: i32| sys::open(&c_path(&scratch.0), flags);
+    for flags in [libc::O_TMPFILE, libc::O_TMPFILE | libc::O_CREAT | libc::O_RDWR, 0o20000000 | libc::O_RDWR]
+    {
+        ensure!(open(flags) == Err(Errno(libc::EINVAL)), "open with {flags:#o}: {:?}", open(flags));
+    }
+    let file = open(libc::O_TMPFILE | libc::O_RDWR).map_err(|errno| format!("O_TMPFILE: {errno}"))?;
+    let inode = sys::fstat(file).map_err(|errno| format!("fstat: {errno}"))?.st_ino;
+    let wanted = scratch.join(&format!("#{inode} (deleted)"));
+    ensure!(link(file)? == wanted, "{:?}, not {wanted:?}", link(file));
+    // The two ways to give it a name.
+    let (old, here) = (c_path(Path::new(&format!("/proc/self/fd/{file}"))), libc::AT_FDCWD as usize);
+    for (number, (directory, old, flags)) in [
+        (here, old.as_ptr(), libc::AT_SYMLINK_FOLLOW as usize),
+        (file as usize, c"".as_ptr(), libc::AT_EMPTY_PATH as usize),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let new = c_path(&scratch.join(&format!("{number}")));
+        let args = [directory, old as usize, here, new.as_ptr() as usize, flags];
+        let answer = sys::numbers(libc::SYS_linkat, &args);
+        ensure!(answer == Ok(0), "linkat with {flags:#x}: {answer:?}");
+    }
+    let links = sys::fstat(file).map(|stat| stat.st_nlink);
+    let _ = sys::close(file);
+    ensure!(links == Ok(2) && listing(&scratch.0)? == ["0", "1"], "{links:?}, {:?}", listing(&scratch.0));
     Ok(())
 }
 
