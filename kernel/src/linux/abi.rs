@@ -106,6 +106,17 @@ structures! {
         f_spare: [u64; 4],
     }
 
+    /// struct flock.
+    Flock = general::flock {
+        l_type: i16,
+        l_whence: i16,
+        pad: u32 = ours,
+        l_start: i64,
+        l_len: i64,
+        l_pid: i32,
+        pad1: u32 = ours,
+    }
+
     /// struct timespec.
     Timespec = general::__kernel_timespec {
         tv_sec: i64,

@@ -15,8 +15,9 @@ use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general::{
-    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_SETFD, F_SETFL, FD_CLOEXEC, O_ACCMODE, O_APPEND, O_CLOEXEC,
-    O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR, O_WRONLY,
+    F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_GETFL, F_GETLK, F_SETFD, F_SETFL, F_SETLK, F_SETLKW, FD_CLOEXEC,
+    O_ACCMODE, O_APPEND, O_CLOEXEC, O_DIRECT, O_LARGEFILE, O_NOATIME, O_NONBLOCK, O_PATH, O_RDONLY, O_RDWR,
+    O_WRONLY,
 };
 use linux_raw_sys::ioctl::{FIOCLEX, FIONCLEX, FIONREAD};
 
@@ -92,6 +93,13 @@ impl OpenFile {
 
 /// Who waits for what it had locked looks again.
 impl Drop for OpenFile {
+    fn drop(&mut self) {
+        flock::announce_close();
+    }
+}
+
+/// The same.
+impl Drop for Descriptors {
     fn drop(&mut self) {
         flock::announce_close();
     }
@@ -197,7 +205,8 @@ impl Thread {
 pub fn close(thread: &mut Thread, fd: i32) -> Answer {
     // Out of the lock, then dropped: the last reference gives the object back.
     let closed = thread.files.lock().slots.get_mut(fd as usize).and_then(Option::take);
-    closed.map(|_| 0).ok_or(Errno::EBADF)
+    flock::descriptor_closed(thread, &closed.ok_or(Errno::EBADF)?.file);
+    Ok(0)
 }
 
 /// close_range(2); not CLOSE_RANGE_UNSHARE.
@@ -239,16 +248,22 @@ pub fn dup3(thread: &mut Thread, old: i32, new: i32, flags: u32) -> Answer {
     }
     let descriptor = Descriptor { file: thread.file_any(old)?, close_on_exec: flags & O_CLOEXEC != 0 };
     let replaced = thread.files.lock().replace(new as usize, descriptor.clone());
-    replaced.map(|_| new as u64)
+    if let Some(closed) = replaced? {
+        flock::descriptor_closed(thread, &closed.file);
+    }
+    Ok(new as u64)
 }
 
-/// fcntl(2): the commands for descriptors and status flags; no locks, leases or owners.
+/// fcntl(2): the commands for descriptors, status flags and locks of bytes; no leases or owners.
 pub fn fcntl(thread: &mut Thread, fd: i32, command: u32, argument: u64) -> Answer {
     let file = thread.file_any(fd)?;
     // fs/fcntl.c, check_fcntl_cmd.
     let takes_paths = matches!(command, F_DUPFD | F_DUPFD_CLOEXEC | F_GETFD | F_SETFD | F_GETFL);
     if file.is_path() && !takes_paths {
         return Err(Errno::EBADF);
+    }
+    if let F_GETLK | F_SETLK | F_SETLKW = command {
+        return flock::lock_bytes(thread, &file, command, argument);
     }
     let mut files = thread.files.lock();
     let descriptor = files.slot_mut(fd)?;

@@ -12,7 +12,7 @@
 //! | matrix | `matrix.rs`, `rows_*.rs` | each row of `error-matrix.csv` at this alignment |
 //! | dax | `properties.rs`, `sharing.rs` | device-dax reference section 7, S6 and S7 |
 //! | memory | `memory.rs`, `remap.rs`, `peer.rs`, `stack.rs` | anonymous, file and shared memory, brk, foreign addresses; the stack |
-//! | files | `files.rs` | files, /proc, clocks |
+//! | files | `files.rs`, `locks.rs` | files, /proc, clocks; locks of bytes |
 //! | tree | `tree.rs`, `tree/*.rs` | files, directories and links that programs make; mappings of files |
 //! | signals | `signals.rs`, `registers.rs`, `frames.rs` | siginfo, handlers, registers, signal frames |
 //! | pointers | `pointers.rs` | bad pointers to every call |
@@ -26,6 +26,7 @@ mod calls;
 mod files;
 mod frames;
 mod linux_faults;
+mod locks;
 mod matrix;
 mod memory;
 mod peer;
@@ -94,6 +95,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
     cases.extend(peer::cases());
     cases.extend(stack::cases());
     cases.extend(files::cases());
+    cases.extend(locks::cases());
     cases.extend(tree::cases());
     cases.extend(signals::cases());
     cases.extend(registers::cases());

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirEntryExt, FileTypeExt, MetadataExt, symlink};
 use std::path::Path;
+use std::sync::atomic::Ordering::SeqCst;
 
 use guest::device::Device;
 use guest::ensure;
@@ -184,19 +185,23 @@ fn names() -> Outcome {
 
 /// One process makes and removes the name that another renames to.
 fn raced_renames() -> Outcome {
-    const ROUNDS: usize = 300;
+    const ROUNDS: usize = 2000;
     let scratch = Scratch::new("raced-names")?;
     let (from, to) = (scratch.join("from"), scratch.join("to"));
+    let words = process::shared_words(1).map_err(|errno| format!("shared memory: {errno}"))?;
     let child = process::fork(|| {
-        let opened = (0..ROUNDS).all(|_| {
+        while words[0].load(SeqCst) == 0 {
             let made = File::create(&to);
             let removed = errno(fs::remove_file(&to));
-            made.is_ok() && matches!(removed, 0 | libc::ENOENT)
-        });
-        if opened { 0 } else { 1 }
+            if made.is_err() || !matches!(removed, 0 | libc::ENOENT) {
+                return 1;
+            }
+        }
+        0
     });
     let child = child.map_err(|errno| format!("fork: {errno}"))?;
     let renamed = (0..ROUNDS).try_for_each(|_| File::create(&from).and_then(|_| fs::rename(&from, &to)));
+    words[0].store(1, SeqCst);
     let ended = child.wait();
     renamed.map_err(|error| format!("create and rename: {error}"))?;
     ensure!(ended == Ok(Ended::Exited(0)), "the child {ended:?}");
