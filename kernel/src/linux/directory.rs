@@ -75,6 +75,15 @@ impl RamDirectory {
         drop(removed);
     }
 
+    /// Adds the directories that are in this one. Fails with ENOMEM.
+    pub fn list_directories(&self, list: &mut Vec<Arc<dyn Node>>) -> Result<(), Errno> {
+        let names = self.names.lock();
+        let inner = names.by_name.values().map(|(_, node)| node).filter(|node| node.directory().is_some());
+        list.try_reserve(inner.clone().count()).map_err(|_| Errno::ENOMEM)?;
+        list.extend(inner.cloned());
+        Ok(())
+    }
+
     /// Lets nothing in any more. Fails with ENOTEMPTY.
     pub fn close(&self) -> Result<(), Errno> {
         let mut names = self.names.lock();

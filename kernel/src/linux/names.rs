@@ -12,7 +12,7 @@ use super::thread::Thread;
 use super::tree::{self, End, Links, Place, read_path, walk};
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::iter::successors;
+use alloc::vec::Vec;
 use core::ptr;
 use linux_raw_sys::general::{
     AT_EMPTY_PATH, AT_REMOVEDIR, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, RENAME_NOREPLACE, S_IFDIR, S_IFLNK,
@@ -93,8 +93,7 @@ fn take_name(directory: &RamDirectory, name: &str) -> Answer {
     Ok(0)
 }
 
-/// rename(2), renameat(2), renameat2(2) with RENAME_NOREPLACE. A directory stays in its directory: EXDEV, after which
-/// programs copy.
+/// rename(2), renameat(2), renameat2(2) with RENAME_NOREPLACE.
 pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, flags: u32) -> Answer {
     if flags & !RENAME_NOREPLACE != 0 {
         return Err(Errno::EINVAL);
@@ -115,14 +114,9 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
         End::Missing { is_directory: true, .. } if !is_directory => return Err(Errno::ENOTDIR),
         End::Missing { parent, name, .. } => (parent, name, None),
     };
-    if successors(Some(&parent), |place| place.parent.as_ref())
-        .any(|place| Arc::ptr_eq(&place.node, &old.node))
-    {
-        return Err(Errno::EINVAL);
-    }
     let directory = parent.node.directory().ok_or(Errno::EXDEV)?;
-    if is_directory && !ptr::eq(directory, old_parent) {
-        return Err(Errno::EXDEV);
+    if is_directory && !ptr::eq(directory, old_parent) && contains(&old.node, directory)? {
+        return Err(Errno::EINVAL);
     }
     // Before the target is closed: nothing may go wrong then.
     check_reserve()?;
@@ -134,6 +128,19 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
     }
     give_name(&parent, &name, Arc::clone(&old.node))?;
     take_name(old_parent, old.name())
+}
+
+/// Is `wanted` the directory `top`, or somewhere in it? The way that led to it does not tell: directories move.
+fn contains(top: &Arc<dyn Node>, wanted: &RamDirectory) -> Result<bool, Errno> {
+    let mut left = Vec::from([Arc::clone(top)]);
+    while let Some(node) = left.pop() {
+        match node.directory() {
+            Some(found) if ptr::eq(found, wanted) => return Ok(true),
+            Some(directory) => directory.list_directories(&mut left)?,
+            None => {}
+        }
+    }
+    Ok(false)
 }
 
 /// The directory whose entry a file is. Fails with EBUSY for what is none: the root, what is mounted; with EPERM where

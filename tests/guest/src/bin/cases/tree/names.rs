@@ -156,7 +156,10 @@ fn names() -> Outcome {
         ("rename of a directory to a file", errno(fs::rename(at("d"), at("a"))), libc::ENOTDIR),
         ("rename of d to e", errno(fs::rename(at("d"), at("e"))), libc::ENOTEMPTY),
         ("rename of e into itself", errno(fs::rename(at("e"), at("e/f/g"))), libc::EINVAL),
-        ("rename of d into e", errno(fs::rename(at("d"), at("e/d"))), libc::EXDEV),
+        ("rename of e over what is in it", errno(fs::rename(at("e"), at("e/f"))), libc::EINVAL),
+        ("rename of d into e", errno(fs::rename(at("d"), at("e/f/d"))), 0),
+        ("rename of e into what moved into it", errno(fs::rename(at("e"), at("e/f/d/e"))), libc::EINVAL),
+        ("rename of d back", errno(fs::rename(at("e/f/d"), at("d"))), 0),
         ("rename of a to b", errno(fs::rename(at("a"), at("b"))), 0),
         ("rename of b into d", errno(fs::rename(at("b"), at("d/c"))), 0),
         ("rename to itself", errno(fs::rename(at("d/c"), at("d/c"))), 0),
@@ -190,6 +193,7 @@ fn raced_renames() -> Outcome {
     let (from, to) = (scratch.join("from"), scratch.join("to"));
     let words = process::shared_words(1).map_err(|errno| format!("shared memory: {errno}"))?;
     let child = process::fork(|| {
+        process::run_on(1 << 1);
         while words[0].load(SeqCst) == 0 {
             let made = File::create(&to);
             let removed = errno(fs::remove_file(&to));
