@@ -186,28 +186,24 @@ fn names() -> Outcome {
     Ok(())
 }
 
-/// One process makes and removes the name that another renames to.
+/// One process makes the name that another renames to, and renames away.
 fn raced_renames() -> Outcome {
     const ROUNDS: usize = 2000;
     let scratch = Scratch::new("raced-names")?;
+    drop(scratch.file("from", b"")?);
     let (from, to) = (scratch.join("from"), scratch.join("to"));
     let words = process::shared_words(1).map_err(|errno| format!("shared memory: {errno}"))?;
     let child = process::fork(|| {
         process::run_on(1 << 1);
-        while words[0].load(SeqCst) == 0 {
-            let made = File::create(&to);
-            let removed = errno(fs::remove_file(&to));
-            if made.is_err() || !matches!(removed, 0 | libc::ENOENT) {
-                return 1;
-            }
-        }
-        0
+        let mut answers = std::iter::from_fn(|| (words[0].load(SeqCst) == 0).then(|| File::create(&to)));
+        if answers.all(|answer| answer.is_ok()) { 0 } else { 1 }
     });
     let child = child.map_err(|errno| format!("fork: {errno}"))?;
-    let renamed = (0..ROUNDS).try_for_each(|_| File::create(&from).and_then(|_| fs::rename(&from, &to)));
+    let there_and_back = |_| fs::rename(&from, &to).and_then(|()| fs::rename(&to, &from));
+    let renamed = (0..ROUNDS).try_for_each(there_and_back);
     words[0].store(1, SeqCst);
     let ended = child.wait();
-    renamed.map_err(|error| format!("create and rename: {error}"))?;
+    renamed.map_err(text)?;
     ensure!(ended == Ok(Ended::Exited(0)), "the child {ended:?}");
     Ok(())
 }
