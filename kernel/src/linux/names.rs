@@ -99,6 +99,9 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
         return Err(Errno::EINVAL);
     }
     let (old_path, new_path) = (read_path(old)?, read_path(new)?);
+    if [&old_path, &new_path].iter().any(|path| matches!(last_name(path), "" | "." | "..")) {
+        return Err(Errno::EBUSY);
+    }
     let _changes = CHANGES.write();
     let old = walk(thread, from, &old_path, Links::Keep)?.found()?;
     let old_parent = directory_of(&old)?;
@@ -144,11 +147,14 @@ fn contains(top: &Arc<dyn Node>, wanted: &RamDirectory) -> Result<bool, Errno> {
 }
 
 /// The directory whose entry a file is. Fails with EBUSY for what is none: the root, what is mounted; with EPERM where
-/// nobody can take names away.
+/// nobody can take names away; with ENOENT when the way that led to it is old, and the name no longer its own.
 fn directory_of(place: &Place) -> Result<&RamDirectory, Errno> {
     let parent = place.parent.as_ref().ok_or(Errno::EBUSY)?;
     match (place.node.inode(), parent.node.directory()) {
-        (Some(_), Some(directory)) => Ok(directory),
+        (Some(_), Some(directory)) => {
+            let found = directory.get(place.name())?;
+            if Arc::ptr_eq(&found, &place.node) { Ok(directory) } else { Err(Errno::ENOENT) }
+        }
         (None, None) => Err(Errno::EPERM),
         // The root of a file system.
         _ => Err(Errno::EBUSY),

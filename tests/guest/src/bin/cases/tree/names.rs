@@ -170,6 +170,8 @@ fn names() -> Outcome {
         ("unlink of /dev", errno(fs::remove_dir("/dev")), libc::EBUSY),
         ("unlink of /dev/null", errno(fs::remove_file("/dev/null")), libc::EPERM),
         ("rename of the root", errno(fs::rename("/", at("r"))), libc::EBUSY),
+        ("rename of .", errno(fs::rename(at("d/."), at("r"))), libc::EBUSY),
+        ("rename to ..", errno(fs::rename(at("d"), at("e/.."))), libc::EBUSY),
         ("rename to /dev", errno(fs::rename(at("l"), "/dev/l")), libc::EXDEV),
     ];
     for (what, answer, wanted) in rows {
@@ -180,7 +182,12 @@ fn names() -> Outcome {
     fs::remove_file(at("d/c")).map_err(text)?;
     ensure!(fs::read(at("l")).map_err(text)? == b"a", "the file under its other name");
     ensure!(fs::metadata(at("l")).map_err(text)?.nlink() == 1, "one name is left");
-    fs::remove_dir(at("e/f")).map_err(text)?;
+    // The name that a descriptor was opened by has become another's.
+    let moved = File::open(at("e/f")).map_err(text)?;
+    fs::rename(at("e/f"), at("e/g")).and_then(|()| fs::create_dir(at("e/f"))).map_err(text)?;
+    let stale = errno(fs::remove_dir(format!("/proc/self/fd/{}/", moved.as_raw_fd())));
+    ensure!(stale != 0 && listing(at("e"))? == ["f", "g"], "{}: {:?}", Errno(stale), listing(at("e")));
+    fs::remove_dir(at("e/f")).and_then(|()| fs::remove_dir(at("e/g"))).map_err(text)?;
     fs::rename(at("d"), at("e")).map_err(text)?;
     ensure!(listing(&scratch.0)? == ["e", "l"], "{:?}", listing(&scratch.0));
     Ok(())
