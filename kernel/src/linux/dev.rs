@@ -1,7 +1,8 @@
 //! The files of /dev, and the three streams of a program.
 
-use super::directory;
+use super::directory::{self, RamLink};
 use super::errno::{Answer, Errno};
+use super::inode::Inode;
 use super::io::{fill, write_pages};
 use super::memory::check_reserve;
 use super::node::{Entry, Node, Seek, numbered};
@@ -10,7 +11,6 @@ use super::thread::Thread;
 use crate::dax::{DevDax, OpenDax};
 use crate::machine::machine;
 use crate::random;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general::{
@@ -28,7 +28,10 @@ pub const DAX_MAJOR: u32 = 254;
 /// The directory /dev.
 pub fn root() -> Arc<dyn Node> {
     let device = |name, device: Device| (name, Arc::new(device) as Arc<dyn Node>);
-    let link = |name, target| (name, Arc::new(DevLink(target)) as Arc<dyn Node>);
+    let link = |name, target: &str| {
+        let inode = Inode::new(S_IFLNK | 0o777, 0);
+        (name, Arc::new(RamLink { inode, target: target.into() }) as Arc<dyn Node>)
+    };
     let fixed = Vec::from([
         device("null", Device::Null),
         device("zero", Device::Zero),
@@ -94,20 +97,6 @@ fn dax_entries(first: u64, position: u64) -> Vec<Entry> {
 #[cfg(not(feature = "dax"))]
 fn dax_entries(_: u64, _: u64) -> Vec<Entry> {
     Vec::new()
-}
-
-/// A link in /dev.
-struct DevLink(&'static str);
-
-impl Node for DevLink {
-    fn metadata(&self) -> Metadata {
-        let metadata = Metadata::new(FileSystem::Dev, 2, S_IFLNK | 0o777);
-        Metadata { size_bytes: self.0.len() as u64, ..metadata }
-    }
-
-    fn link(&self) -> Option<String> {
-        Some(self.0.into())
-    }
 }
 
 /// A device that needs no driver, by its minor number (Documentation/admin-guide/devices.txt).

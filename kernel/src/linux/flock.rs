@@ -18,6 +18,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general::{
     F_GETLK, F_RDLCK, F_SETLKW, F_UNLCK, F_WRLCK, LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, SEEK_CUR, SEEK_END,
     SEEK_SET,
@@ -74,6 +75,8 @@ impl Held {
 const MAPPED_NS: u64 = 10_000_000;
 
 static HELD: SpinLock<Vec<Held>> = SpinLock::new(Rank::File, Vec::new());
+/// Is there any? Each close asks; it changes under the lock.
+static ANY_HELD: AtomicBool = AtomicBool::new(false);
 
 /// Takes a lock, or says that another one forbids it: EAGAIN, with the time to look again if that is a mapping's. What
 /// the holder had of these bytes becomes what it wishes now.
@@ -93,6 +96,7 @@ fn take(wish: &Held, again_ns: &mut Option<u64>) -> Answer {
         None => {
             cut(&mut held, wish);
             held.push(wish.clone());
+            ANY_HELD.store(true, Ordering::SeqCst);
             Ok(0)
         }
     };
@@ -123,8 +127,7 @@ fn release(bytes: &Held) {
 
 /// A descriptor of a file is closed: as POSIX has it, its table loses all locks of bytes of that file.
 pub fn descriptor_closed(thread: &Thread, file: &OpenFile) {
-    let has_any = HELD.lock().iter().any(|held| held.pid == Some(thread.process.pid));
-    if has_any {
+    if ANY_HELD.load(Ordering::SeqCst) {
         release(&Held::of_bytes(thread, file, 0..END, false));
     }
 }
@@ -132,8 +135,7 @@ pub fn descriptor_closed(thread: &Thread, file: &OpenFile) {
 /// Says that an open file or a table of descriptors is gone, for those who wait for its lock. If only mappings have the
 /// lock now, which nobody announces, they look at the clock from now on.
 pub fn announce_close() {
-    let was_held = HELD.lock().iter().any(|held| !held.is_open());
-    if was_held {
+    if ANY_HELD.load(Ordering::SeqCst) && HELD.lock().iter().any(|held| !held.is_open()) {
         Changes::of(&HELD).announce();
     }
 }
@@ -145,6 +147,7 @@ pub fn forget_unmapped() {
     if held.is_empty() {
         // A run gives everything back.
         *held = Vec::new();
+        ANY_HELD.store(false, Ordering::SeqCst);
     }
 }
 
