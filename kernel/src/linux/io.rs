@@ -165,6 +165,7 @@ pub fn read_vector(vector: u64, count: u64) -> Result<Vec<Iovec>, Errno> {
 }
 
 /// Transfers part by part until one is short.
+#[inline] // most calls have one part
 fn each_part(parts: &[Iovec], mut transfer: impl FnMut(&Iovec) -> Answer) -> Answer {
     let mut total = 0;
     for part in parts {
@@ -199,7 +200,9 @@ fn read_parts(thread: &mut Thread, file: &OpenFile, parts: &[Iovec], position: O
 
 /// Writes all; a pipe without room for it has to be waited for.
 fn write_parts(thread: &mut Thread, file: &OpenFile, parts: &[Iovec], position: Option<i64>) -> Answer {
-    if let Some(end) = file.node_as::<End>()
+    // One part alone is a pipe's own matter.
+    if parts.len() > 1
+        && let Some(end) = file.node_as::<End>()
         && parts.iter().map(|part| part.iov_len).sum::<u64>() <= ATOMIC_BYTES
     {
         return transfer(thread, file, "write", &mut |_| end.take(parts));
@@ -224,6 +227,7 @@ fn write_parts(thread: &mut Thread, file: &OpenFile, parts: &[Iovec], position: 
 }
 
 /// The next transfer of this call goes on at `next`; without a position of its own, of the file.
+#[inline]
 fn go_on(file: &OpenFile, at: &mut Option<u64>, next: u64) {
     match at {
         Some(at) => *at = next,
