@@ -42,13 +42,6 @@ struct Held {
 const END: u64 = u64::MAX;
 
 impl Held {
-    fn of_file(open: &Arc<OpenFile>, is_exclusive: bool) -> Held {
-        let holder = Arc::<OpenFile>::downgrade(open);
-        let mapped = open.node_as::<Arc<OpenDax>>().map(|open| open.opening()).unwrap_or_default();
-        let file = open.node.metadata().identity();
-        Held { holder, pid: None, file, bytes: 0..END, is_exclusive, mapped }
-    }
-
     fn of_bytes(thread: &Thread, open: &OpenFile, bytes: Range<u64>, is_exclusive: bool) -> Held {
         let holder = Arc::downgrade(&thread.files);
         let (pid, file) = (Some(thread.process.pid), open.node.metadata().identity());
@@ -162,7 +155,12 @@ fn wait(thread: &mut Thread, wish: &Held, what: &'static str) -> Answer {
 /// flock(2).
 pub fn flock(thread: &mut Thread, fd: i32, operation: u32) -> Answer {
     let file = thread.file(fd)?;
-    let wish = Held::of_file(&file, operation & LOCK_EX != 0);
+    let wish = Held {
+        holder: Arc::<OpenFile>::downgrade(&file),
+        pid: None,
+        mapped: file.node_as::<Arc<OpenDax>>().map(|open| open.opening()).unwrap_or_default(),
+        ..Held::of_bytes(thread, &file, 0..END, operation & LOCK_EX != 0)
+    };
     match operation & !LOCK_NB {
         LOCK_UN => release(&wish),
         LOCK_SH | LOCK_EX if operation & LOCK_NB != 0 => return take(&wish, &mut None),

@@ -103,10 +103,6 @@ impl Node for ProcDirectory {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFDIR | 0o555)
     }
 
-    fn kind(&self) -> u32 {
-        S_IFDIR
-    }
-
     fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
         let pid = thread.process.pid.to_string();
         let is_named = |row: &str| row == name || row == "*" && name == pid;
@@ -141,10 +137,6 @@ impl Node for OpenFiles {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFDIR | 0o500)
     }
 
-    fn kind(&self) -> u32 {
-        S_IFDIR
-    }
-
     fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
         let fd = name.parse().ok().filter(|fd: &i32| fd.to_string() == name).ok_or(Errno::ENOENT)?;
         let file = thread.file_any(fd).map_err(|_| Errno::ENOENT)?;
@@ -174,10 +166,6 @@ impl Node for ProcLink {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFLNK | 0o777)
     }
 
-    fn kind(&self) -> u32 {
-        S_IFLNK
-    }
-
     fn link(&self) -> Option<String> {
         Some(self.target.clone())
     }
@@ -195,10 +183,6 @@ struct ProcFile {
 impl Node for ProcFile {
     fn metadata(&self) -> Metadata {
         Metadata::of_path(FileSystem::Proc, &self.path, S_IFREG | 0o444)
-    }
-
-    fn kind(&self) -> u32 {
-        S_IFREG
     }
 
     fn open(&self, flags: u32) -> Result<Option<Arc<dyn Node>>, Errno> {

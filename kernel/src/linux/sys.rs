@@ -270,10 +270,6 @@ impl Node for SysLink {
         Metadata::of_path(FileSystem::Sys, &self.path, S_IFLNK | 0o777)
     }
 
-    fn kind(&self) -> u32 {
-        S_IFLNK
-    }
-
     /// Relative to its directory, as Linux's are.
     fn link(&self) -> Option<String> {
         // Of /sys/bus/dax/devices/dax0.0 three: up to /sys.
@@ -302,10 +298,6 @@ impl<T: Subject> Node for SysFile<T> {
             size_bytes: PAGE_SIZE,
             ..Metadata::of_path(FileSystem::Sys, &self.path, S_IFREG | self.attribute.mode)
         }
-    }
-
-    fn kind(&self) -> u32 {
-        S_IFREG
     }
 
     /// Permissions hold for user 0 here, too (fs/kernfs/file.c, kernfs_fop_open).
