@@ -129,6 +129,15 @@ structures! {
         tv_usec: i64,
     }
 
+    /// struct sigevent: the union behind sigev_notify as a thread's number.
+    SigEvent = general::sigevent {
+        sigev_value: u64,
+        sigev_signo: i32,
+        sigev_notify: u32,
+        tid: i32 = ours,
+        rest: [u32; 11] = ours,
+    }
+
     /// struct rusage: the times, and 14 counters that stay zero.
     Rusage = general::rusage {
         ru_utime: Timeval,

@@ -7,8 +7,9 @@ use super::errno::{Answer, Errno};
 use super::peer::Direction;
 use super::thread::Thread;
 use super::{
-    advice, attributes, brk, children, clone, entries, exec, exit, files, flock, futex, info, io, memory,
-    names, open, peer, pipe, poll, remap, residence, sched, session, shm, signal, stat, time, timer,
+    advice, alarm, attributes, brk, children, clone, entries, epoll, event, exec, exit, files, flock, futex,
+    info, io, memory, names, open, peer, pipe, poll, remap, residence, sched, session, shm, signal, stat,
+    time, timer,
 };
 use crate::task;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -150,12 +151,32 @@ pub fn dispatch(thread: &mut Thread) -> Answer {
         __NR_nanosleep => with!(|a, b| time::nanosleep(p, a, b)),
         __NR_clock_nanosleep => with!(|a, b, c, d| time::clock_nanosleep(p, a as u32, b as u32, c, d)),
         __NR_getrusage => with!(|a, b| time::getrusage(p, a as i32, b)),
-        // No alarm is ever set, so there is none to cancel; to set one is refused below.
-        __NR_alarm if p.context.rdi as u32 == 0 => Ok(0),
+        __NR_alarm => with!(|a| alarm::alarm(p, a as u32)),
+        __NR_getitimer => with!(|a, b| alarm::getitimer(p, a as u32, b)),
+        __NR_setitimer => with!(|a, b, c| alarm::setitimer(p, a as u32, b, c)),
+        __NR_timer_create => with!(|a, b, c| alarm::timer_create(p, a as u32, b, c)),
+        __NR_timer_settime => with!(|a, b, c, d| alarm::timer_settime(p, a as i32, b as u32, c, d)),
+        __NR_timer_gettime => with!(|a, b| alarm::timer_gettime(p, a as i32, b)),
+        __NR_timer_getoverrun => with!(|a| alarm::timer_getoverrun(p, a as i32)),
+        __NR_timer_delete => with!(|a| alarm::timer_delete(p, a as i32)),
         __NR_poll => with!(|a, b, c| poll::poll(p, a, b & 0xffff_ffff, c as i32)),
         __NR_ppoll => with!(|a, b, c, d, e| poll::ppoll(p, a, b & 0xffff_ffff, c, [d, e])),
         __NR_select => with!(|a, b, c, d, e| poll::select(p, a as i32, [b, c, d], (e, 1000), 0)),
         __NR_pselect6 => with!(|a, b, c, d, e, f| poll::select(p, a as i32, [b, c, d], (e, 1), f)),
+        __NR_epoll_create => with!(|a| epoll::epoll_create(p, a as i32)),
+        __NR_epoll_create1 => with!(|a| epoll::epoll_create1(p, a as u32)),
+        __NR_epoll_ctl => with!(|a, b, c, d| epoll::epoll_ctl(p, a as i32, b as u32, c as i32, d)),
+        __NR_epoll_wait => {
+            with!(|a, b, c, d| epoll::epoll_wait(p, a as i32, b, c as i32, d as i32, [0; 2]))
+        }
+        __NR_epoll_pwait => {
+            with!(|a, b, c, d, e, f| epoll::epoll_wait(p, a as i32, b, c as i32, d as i32, [e, f]))
+        }
+        __NR_epoll_pwait2 => {
+            with!(|a, b, c, d, e, f| epoll::epoll_pwait2(p, a as i32, b, c as i32, d, [e, f]))
+        }
+        __NR_eventfd => with!(|a| event::eventfd2(p, a as u32, 0)),
+        __NR_eventfd2 => with!(|a, b| event::eventfd2(p, a as u32, b as u32)),
         __NR_timerfd_create => with!(|a, b| timer::timerfd_create(p, a as u32, b as u32)),
         __NR_timerfd_settime => {
             with!(|a, b, c, d| timer::timerfd_settime(p, a as i32, b as u32, c, d))

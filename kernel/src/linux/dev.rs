@@ -6,6 +6,7 @@ use super::inode::Inode;
 use super::io::{fill, write_pages};
 use super::memory::check_reserve;
 use super::node::{Entry, Node, Seek, numbered};
+use super::poll::Changes;
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
 use crate::dax::{DevDax, OpenDax};
@@ -151,6 +152,11 @@ impl Node for Device {
         Seek::Start
     }
 
+    fn changes(&self, _: u32) -> Option<Changes> {
+        // The others of these have no poll function (drivers/char/mem.c, random.c).
+        matches!(self, Device::Random | Device::Console).then(Changes::default)
+    }
+
     fn map(&self, _: Sharing) -> Result<(Backing, Prot), Errno> {
         match self {
             Device::Zero => Ok((Backing::Anonymous, Prot::all())),
@@ -249,5 +255,9 @@ impl Node for Stream {
             Stream::Stdin => POLLHUP,
             Stream::Stdout | Stream::Stderr => POLLOUT | POLLWRNORM,
         }
+    }
+
+    fn changes(&self, _: u32) -> Option<Changes> {
+        Some(Changes::default())
     }
 }

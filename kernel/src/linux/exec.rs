@@ -4,6 +4,7 @@
 //! failure is an errno. Then the other threads end; the one that is left takes the process's number, leaves the
 //! old memory, and wakes up in the new program.
 
+use super::alarm;
 use super::errno::{Answer, Errno};
 use super::load::{self, LoadError, Loaded};
 use super::memory::check_reserve;
@@ -132,6 +133,7 @@ fn become_program(thread: &mut Thread, loaded: Loaded) {
     thread.process.settings.lock().executable = program.executable;
     thread.process.exit_signal.store(Signal::CHLD.number().into(), Ordering::Relaxed);
     thread.process.group.lock().actions.reset();
+    alarm::forget_made(thread.process.pid);
     (thread.space, thread.program, thread.context) = (space, program, context);
     thread.signals = Signals::new();
     thread.process.release();

@@ -9,7 +9,7 @@ use super::abi::Flock;
 use super::errno::{Answer, Errno};
 use super::files::OpenFile;
 use super::io::tell;
-use super::poll::{self, Changes};
+use super::poll::{self, Source};
 use super::thread::Thread;
 use crate::clock;
 use crate::dax::OpenDax;
@@ -68,6 +68,8 @@ impl Held {
 const MAPPED_NS: u64 = 10_000_000;
 
 static HELD: SpinLock<Vec<Held>> = SpinLock::new(Rank::File, Vec::new());
+/// A lock was given up.
+static RELEASED: Source = Source::new();
 /// Is there any? Each close asks; it changes under the lock.
 static ANY_HELD: AtomicBool = AtomicBool::new(false);
 
@@ -95,7 +97,7 @@ fn take(wish: &Held, again_ns: &mut Option<u64>) -> Answer {
     };
     drop(held);
     if given_up > 0 {
-        Changes::of(&HELD).announce();
+        RELEASED.announce();
     }
     answer
 }
@@ -115,7 +117,7 @@ fn cut(held: &mut Vec<Held>, bytes: &Held) {
 
 fn release(bytes: &Held) {
     cut(&mut HELD.lock(), bytes);
-    Changes::of(&HELD).announce();
+    RELEASED.announce();
 }
 
 /// A descriptor of a file is closed: as POSIX has it, its table loses all locks of bytes of that file.
@@ -129,7 +131,7 @@ pub fn descriptor_closed(thread: &Thread, file: &OpenFile) {
 /// lock now, which nobody announces, they look at the clock from now on.
 pub fn announce_close() {
     if ANY_HELD.load(Ordering::SeqCst) && HELD.lock().iter().any(|held| !held.is_open()) {
-        Changes::of(&HELD).announce();
+        RELEASED.announce();
     }
 }
 
@@ -146,7 +148,7 @@ pub fn forget_unmapped() {
 
 fn wait(thread: &mut Thread, wish: &Held, what: &'static str) -> Answer {
     let answer = poll::wait(thread, None, what, &mut |_, changes| {
-        *changes = Changes::of(&HELD);
+        *changes = RELEASED.changes();
         take(wish, &mut changes.at_ns)
     });
     if answer == Err(Errno::EINTR) { Err(thread.restartable()) } else { answer }

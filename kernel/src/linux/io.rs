@@ -73,7 +73,7 @@ pub fn lseek(thread: &mut Thread, fd: i32, offset: i64, whence: u32) -> Answer {
     let size = file.node.metadata().size_bytes;
     let base = match (file.node.seek(), whence) {
         (Seek::Pipe, ..=SEEK_HOLE) => return Err(Errno::ESPIPE),
-        (Seek::Start, ..=SEEK_HOLE) => return Ok(0),
+        (Seek::Start | Seek::Nowhere, ..=SEEK_HOLE) => return Ok(0),
         (_, SEEK_SET) => 0,
         (_, SEEK_CUR) => file.position(),
         (Seek::Sized | Seek::Data, SEEK_END) => size,
@@ -130,7 +130,9 @@ fn transferable(
     }
     let file = thread.file(fd)?;
     match file.node.transfers() {
-        _ if position.is_some() && file.node.seek() == Seek::Pipe => Err(Errno::ESPIPE),
+        _ if position.is_some() && matches!(file.node.seek(), Seek::Pipe | Seek::Nowhere) => {
+            Err(Errno::ESPIPE)
+        }
         _ if !is_open(&file) => Err(Errno::EBADF),
         true => Ok(file),
         false => Err(Errno::EINVAL),

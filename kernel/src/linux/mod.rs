@@ -32,6 +32,7 @@
 
 mod abi;
 mod advice;
+mod alarm;
 mod arguments;
 mod attributes;
 mod brk;
@@ -41,7 +42,9 @@ mod clone;
 mod dev;
 mod directory;
 mod entries;
+mod epoll;
 pub(crate) mod errno;
+mod event;
 mod exec;
 mod exit;
 mod files;

@@ -25,10 +25,12 @@ pub const END: u64 = u64::MAX;
 /// Where lseek(2) can go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Seek {
-    /// Nowhere: it has no position (ESPIPE).
+    /// It has no position (ESPIPE).
     Pipe,
     /// To 0, wherever it is asked to go (drivers/char/mem.c, null_lseek).
     Start,
+    /// The same, but it has no other positions either: ESPIPE of pread(2) (fs/read_write.c, noop_llseek).
+    Nowhere,
     /// Anywhere, but it has no end to count from.
     Endless,
     /// Also from its end.
@@ -159,8 +161,9 @@ pub trait Node: Any + Send + Sync {
         POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM
     }
 
-    /// How that may change.
-    fn changes(&self) -> Changes {
-        Changes::default()
+    /// How what it shows of `wanted` may change; `None` of a file that is always ready, which epoll does not take.
+    fn changes(&self, wanted: u32) -> Option<Changes> {
+        let _ = wanted;
+        None
     }
 }

@@ -63,8 +63,14 @@ pub fn openat(thread: &mut Thread, directory: i32, path: u64, flags: u32, mode: 
     add(thread, OpenFile::at(place, node, status), flags)
 }
 
-/// Gives an open file the lowest free descriptor; of `flags`, O_CLOEXEC counts.
-pub fn add(thread: &Thread, file: OpenFile, flags: u32) -> Answer {
+/// Opens a file without a path, which is called by its `kind`; of `flags`, O_NONBLOCK and O_CLOEXEC count.
+pub fn open_anonymous(thread: &Thread, node: Arc<dyn Node>, kind: &str, flags: u32) -> Answer {
+    check_reserve()?;
+    let place = Place::nameless(Arc::clone(&node), format!("anon_inode:[{kind}]"));
+    add(thread, OpenFile::at(place, node, O_RDWR | flags & O_NONBLOCK), flags)
+}
+
+fn add(thread: &Thread, file: OpenFile, flags: u32) -> Answer {
     let file = Arc::new(file);
     // A clone goes in: the lock is not held when a file that finds no room is dropped.
     thread.files.lock().add(Arc::clone(&file), flags)

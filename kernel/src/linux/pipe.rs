@@ -10,7 +10,7 @@ use super::files::{self, OpenFile};
 use super::io::{copy_out, tell};
 use super::memory::check_reserve;
 use super::node::{Node, Seek};
-use super::poll::Changes;
+use super::poll::{Changes, Source};
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
 use crate::user_memory;
@@ -32,6 +32,8 @@ struct Pipe {
     inode: u64,
     /// Is there a reader, is there a writer?
     is_open: [AtomicBool; 2],
+    /// Something to read, room to write.
+    ready: [Source; 2],
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,6 +45,10 @@ enum Side {
 impl Pipe {
     fn has(&self, side: Side) -> bool {
         self.is_open[side as usize].load(Ordering::SeqCst)
+    }
+
+    fn ready(&self, side: Side) -> &Source {
+        &self.ready[side as usize]
     }
 }
 
@@ -83,9 +89,14 @@ impl End {
         if taken == 0 {
             return result.map(|()| 0);
         }
-        self.changes().announce();
+        self.pipe.ready(Side::Read).announce();
         Ok(taken as u64)
     }
+}
+
+/// With so many bytes in it, does a pipe show no room (POLLOUT)?
+fn has_no_room(len: usize) -> bool {
+    CAPACITY - len < PIPE_BUF as usize
 }
 
 /// Copies until there is no room or an address is bad.
@@ -126,9 +137,13 @@ impl Node for End {
             // What has arrived counts.
             done += copy_out(buffer + done, back).unwrap_or(0);
         }
+        // A write waits only where there is not even room for the longest that goes in whole.
+        let is_awaited = has_no_room(bytes.len());
         bytes.drain(..done as usize);
         drop(bytes);
-        self.changes().announce();
+        if is_awaited {
+            self.pipe.ready(Side::Write).announce();
+        }
         Ok(done)
     }
 
@@ -144,7 +159,7 @@ impl Node for End {
         // Before the length: what the last writer left is not missed.
         let is_written = self.pipe.has(Side::Write);
         let len = self.len();
-        let room = if CAPACITY - len < PIPE_BUF as usize { 0 } else { POLLOUT | POLLWRNORM };
+        let room = if has_no_room(len) { 0 } else { POLLOUT | POLLWRNORM };
         match self.side {
             Side::Read if len > 0 && is_written => POLLIN | POLLRDNORM,
             Side::Read if len > 0 => POLLIN | POLLRDNORM | POLLHUP,
@@ -155,15 +170,15 @@ impl Node for End {
         }
     }
 
-    fn changes(&self) -> Changes {
-        Changes::of(&*self.pipe)
+    fn changes(&self, _: u32) -> Option<Changes> {
+        Some(self.pipe.ready(self.side).changes())
     }
 }
 
 impl Drop for End {
     fn drop(&mut self) {
         self.pipe.is_open[self.side as usize].store(false, Ordering::SeqCst);
-        self.changes().announce();
+        self.pipe.ready.iter().for_each(Source::announce);
     }
 }
 
@@ -178,6 +193,7 @@ pub fn pipe2(thread: &mut Thread, out: u64, flags: u32) -> Answer {
         bytes: SpaceLock::new(VecDeque::new()),
         inode: PIPES.fetch_add(1, Ordering::Relaxed) + 1,
         is_open: [const { AtomicBool::new(true) }; 2],
+        ready: Default::default(),
     });
     let open = |side, mode| {
         let end = Arc::new(End { pipe: Arc::clone(&pipe), side });

@@ -1,8 +1,8 @@
 //! Waiting for files: poll, select, and reads and writes that have to wait.
 //!
-//! Who changes what a file's `events` say announces it under the object's bit; who waits looks, then parks with the
-//! bits of all that it looked at. Objects share the 32 bits: a wake-up says "look again", no more. Nothing is lost:
-//! announcements are counted, the count is read before the look, and the park is refused when it has moved.
+//! Who changes what a file's `events` say announces it by a [`Source`]; who waits looks, then parks with the bits of all
+//! that it looked at. Sources share the 32 bits: a wake-up says "look again", no more. Nothing is lost: announcements
+//! are counted, the count is read before the look, and the park is refused when it has moved.
 
 use super::abi::PollFd;
 use super::errno::{Answer, Errno};
@@ -24,29 +24,50 @@ pub struct Changes {
     pub bits: u32,
     /// When it comes by itself, on the monotonic clock.
     pub at_ns: Option<u64>,
+    /// Another number after every change: what an edge is to epoll.
+    pub edge: u64,
 }
 
 impl Changes {
-    /// Those of an object that announces its changes.
-    pub fn of<T>(object: &T) -> Changes {
-        // Objects of the heap lie at least 16 bytes apart.
-        let address = core::ptr::from_ref(object).addr() >> 4;
-        Changes { bits: 1 << (address.wrapping_mul(0x9e37_79b9) >> 16 & 31), at_ns: None }
-    }
-
-    fn and(self, other: Changes) -> Changes {
+    /// Those of two.
+    pub fn and(self, other: Changes) -> Changes {
         let at_ns = self.at_ns.into_iter().chain(other.at_ns).min();
-        Changes { bits: self.bits | other.bits, at_ns }
-    }
-
-    /// Tells those that wait for one of the bits.
-    pub fn announce(self) {
-        ANNOUNCED.fetch_add(1, Ordering::SeqCst);
-        park::unpark(key(), self.bits, usize::MAX);
+        let edge = self.edge.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(other.edge);
+        Changes { bits: self.bits | other.bits, at_ns, edge }
     }
 }
 
-/// Announcements so far.
+/// Something that others wait for, as who brings it about has it.
+#[derive(Default)]
+pub struct Source {
+    announced: AtomicU64,
+}
+
+impl Source {
+    /// One that nobody has heard of.
+    pub const fn new() -> Source {
+        Source { announced: AtomicU64::new(0) }
+    }
+
+    /// How those that wait learn of it.
+    pub fn changes(&self) -> Changes {
+        Changes { bits: self.bit(), at_ns: None, edge: self.announced.load(Ordering::SeqCst) }
+    }
+
+    /// Tells them that it may have come.
+    pub fn announce(&self) {
+        self.announced.fetch_add(1, Ordering::SeqCst);
+        ANNOUNCED.fetch_add(1, Ordering::SeqCst);
+        park::unpark(key(), self.bit(), usize::MAX);
+    }
+
+    fn bit(&self) -> u32 {
+        let address = core::ptr::from_ref(self).addr() >> 3;
+        1 << (address.wrapping_mul(0x9e37_79b9) >> 16 & 31)
+    }
+}
+
+/// Announcements of all sources so far.
 static ANNOUNCED: AtomicU64 = AtomicU64::new(0);
 
 fn key() -> Key {
@@ -63,7 +84,7 @@ pub fn wait(
 ) -> Answer {
     loop {
         let announced = ANNOUNCED.load(Ordering::SeqCst);
-        let mut changes = Changes { bits: 0, at_ns: deadline_ns };
+        let mut changes = Changes { at_ns: deadline_ns, ..Changes::default() };
         let answer = look(thread, &mut changes);
         if answer != Err(Errno::EAGAIN) {
             return answer;
@@ -100,7 +121,7 @@ pub fn transfer(
     let mut answer = step(thread);
     if answer == Err(Errno::EAGAIN) && !file.is_nonblocking() {
         answer = wait(thread, None, what, &mut |thread, changes| {
-            *changes = file.node.changes();
+            *changes = file.node.changes(!0).unwrap_or_default();
             step(thread)
         });
         if answer == Err(Errno::EINTR) {
@@ -114,23 +135,29 @@ pub fn transfer(
 }
 
 /// Which of `wanted`, or POLLERR and POLLHUP, a file shows.
-fn events(file: &OpenFile, wanted: u32, changes: &mut Changes) -> u32 {
+pub fn events(file: &OpenFile, wanted: u32, changes: &mut Changes) -> u32 {
     // Asked first: a timer may expire in between.
-    *changes = changes.and(file.node.changes());
+    *changes = changes.and(file.node.changes(wanted).unwrap_or_default());
     file.node.events() & (wanted | POLLERR | POLLHUP)
 }
 
 /// poll(2); `timeout_ms` below 0 is no limit.
 pub fn poll(thread: &mut Thread, fds: u64, count: u64, timeout_ms: i32) -> Answer {
-    let limit_ns = u64::try_from(timeout_ms).ok().map(|ms| ms * 1_000_000);
-    let deadline_ns = limit_ns.map(|ns| clock::monotonic_ns().saturating_add(ns));
-    wait(thread, deadline_ns, "poll", &mut |thread, changes| look_at(thread, fds, count, changes))
+    wait(thread, deadline_in_ms(timeout_ms), "poll", &mut |thread, changes| {
+        look_at(thread, fds, count, changes)
+    })
+}
+
+/// When a time limit is over; below 0 there is none.
+pub fn deadline_in_ms(timeout_ms: i32) -> Option<u64> {
+    let limit_ns = u64::try_from(timeout_ms).ok()? * 1_000_000;
+    Some(clock::monotonic_ns().saturating_add(limit_ns))
 }
 
 /// ppoll(2): with other signals blocked until it returns.
 pub fn ppoll(thread: &mut Thread, fds: u64, count: u64, timeout: u64, mask: [u64; 2]) -> Answer {
     let look = &mut |thread: &mut Thread, changes: &mut Changes| look_at(thread, fds, count, changes);
-    wait_masked(thread, (timeout, 1), mask, "ppoll", look)
+    wait_limited(thread, (timeout, 1), mask, "ppoll", look)
 }
 
 /// Fills in what the `count` entries at `fds` ask for; how many have something, or EAGAIN.
@@ -175,7 +202,7 @@ pub fn select(thread: &mut Thread, count: i32, sets: [u64; 3], timeout: (u64, u6
     for (index, &address) in given() {
         user_memory::read(address, asked[index].as_mut_bytes().split_at_mut(len_bytes).0)?;
     }
-    let ready = wait_masked(thread, timeout, mask, "select", &mut |thread, changes| {
+    let ready = wait_limited(thread, timeout, mask, "select", &mut |thread, changes| {
         let mut ready = 0;
         for fd in 0..count {
             let (word, bit) = (fd / 64, 1 << (fd % 64));
@@ -198,12 +225,31 @@ pub fn select(thread: &mut Thread, count: i32, sets: [u64; 3], timeout: (u64, u6
     Ok(ready)
 }
 
-/// Waits as [`wait`] does, with the signals of a mask, if there is one, blocked meanwhile. What is left of the timeout
-/// is told, if it can be written.
-fn wait_masked(
+/// Waits as [`wait`] does, with the signals of a mask, if there is one, blocked meanwhile.
+pub fn wait_masked(
+    thread: &mut Thread,
+    deadline_ns: Option<u64>,
+    [mask, mask_bytes]: [u64; 2],
+    what: &'static str,
+    look: &mut dyn FnMut(&mut Thread, &mut Changes) -> Answer,
+) -> Answer {
+    if mask != 0 {
+        signal::check_set_size(mask_bytes)?;
+        thread.suspend_mask(user_memory::read_value(mask)?);
+    }
+    let answer = wait(thread, deadline_ns, what, look);
+    // Interrupted, it leaves that to the signal's frame.
+    if answer != Err(Errno::EINTR) {
+        thread.resume_mask();
+    }
+    answer
+}
+
+/// The same with a timeout in memory: what is left of it is told, if it can be written.
+fn wait_limited(
     thread: &mut Thread,
     (timeout, unit_ns): (u64, u64),
-    [mask, mask_bytes]: [u64; 2],
+    mask: [u64; 2],
     what: &'static str,
     look: &mut dyn FnMut(&mut Thread, &mut Changes) -> Answer,
 ) -> Answer {
@@ -215,15 +261,7 @@ fn wait_masked(
         let ns = seconds.saturating_mul(SECOND_NS).saturating_add(units * unit_ns);
         deadline_ns = Some(clock::monotonic_ns().saturating_add(ns));
     }
-    if mask != 0 {
-        signal::check_set_size(mask_bytes)?;
-        thread.suspend_mask(user_memory::read_value(mask)?);
-    }
-    let answer = wait(thread, deadline_ns, what, look);
-    // Interrupted, it leaves that to the signal's frame.
-    if answer != Err(Errno::EINTR) {
-        thread.resume_mask();
-    }
+    let answer = wait_masked(thread, deadline_ns, mask, what, look);
     if let Some(deadline_ns) = deadline_ns {
         let left_ns = deadline_ns.saturating_sub(clock::monotonic_ns());
         let _ = user_memory::write_value(timeout, &[left_ns / SECOND_NS, left_ns % SECOND_NS / unit_ns]);
@@ -254,10 +292,15 @@ mod tests {
 
     #[test]
     fn the_first_change_of_several_files_counts() {
-        let (first, second) = (1u64, 2u64);
-        let timed = Changes { at_ns: Some(7), ..Changes::of(&first) };
-        let both = timed.and(Changes::of(&second)).and(Changes { bits: 0, at_ns: Some(9) });
-        assert_eq!(both.bits, Changes::of(&first).bits | Changes::of(&second).bits);
-        assert_eq!(both.at_ns, Some(7));
+        let (first, second) = (Source::new(), Source::new());
+        let timed = Changes { at_ns: Some(7), ..first.changes() };
+        let both = |second: &Source| {
+            timed.and(second.changes()).and(Changes { at_ns: Some(9), ..Changes::default() })
+        };
+        assert_eq!(both(&second).bits, first.bit() | second.bit());
+        assert_eq!(both(&second).at_ns, Some(7));
+        let before = both(&second).edge;
+        second.announce();
+        assert_ne!(both(&second).edge, before);
     }
 }

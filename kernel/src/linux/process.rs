@@ -9,6 +9,7 @@
 //! that ignores SIGCHLD, is forgotten at once. Others stay until they are waited for (`children`).
 
 use super::abi::Rlimit;
+use super::alarm;
 use super::brk::ProgramBreak;
 use super::errno::Errno;
 use super::signal::{Group, Member, Sent, Signal};
@@ -253,6 +254,7 @@ impl Process {
             parent.endings.fetch_add(1, Ordering::SeqCst);
             park::unpark(parent.key(CHILD_ENDED), !0, usize::MAX);
         }
+        alarm::forget_all(self.pid);
         self.announce();
         forget_orphans();
     }

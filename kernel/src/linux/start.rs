@@ -68,7 +68,7 @@ fn start(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<Arc<Process
 
 /// Kills what is left of a run, until nothing is: all at once, for they may wait for each other.
 fn kill_all() {
-    let kill = Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, status: 0 };
+    let kill = Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, value: 0 };
     process::close(true);
     process::for_each(|process| process.send(kill));
     while let Some(process) = process::find_by(|process| process.status().is_none()) {
@@ -84,6 +84,6 @@ pub fn end_deadlock(task: &Arc<Task>, what: &'static str) {
     if let Some(process) = process::find_by(is_its) {
         let name = process.settings.lock().executable.path;
         log::warn!("/{name}: {what} would wait for ever: nobody is there to end it; killed");
-        process.send(Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, status: 0 });
+        process.send(Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, value: 0 });
     }
 }

@@ -31,6 +31,12 @@ pub fn to_timespec(ns: u64) -> Timespec {
     Timespec { tv_sec: (ns / NS_PER_SECOND) as i64, tv_nsec: (ns % NS_PER_SECOND) as i64 }
 }
 
+/// The same as a struct timeval.
+pub fn to_timeval(ns: u64) -> Timeval {
+    let Timespec { tv_sec, tv_nsec } = to_timespec(ns);
+    Timeval { tv_sec, tv_usec: tv_nsec / 1000 }
+}
+
 /// A timespec argument in nanoseconds, at most `u64::MAX` (584 years), or EFAULT or EINVAL.
 pub fn read_timespec(address: u64) -> Answer {
     let Timespec { tv_sec, tv_nsec } = user_memory::read_value(address)?;
@@ -68,8 +74,7 @@ pub fn clock_getres(thread: &mut Thread, clock: u32, out: u64) -> Answer {
 /// gettimeofday(2); the time zone is UTC.
 pub fn gettimeofday(out: u64, zone: u64) -> Answer {
     if out != 0 {
-        let Timespec { tv_sec, tv_nsec } = to_timespec(clock::realtime_ns());
-        user_memory::write_value(out, &Timeval { tv_sec, tv_usec: tv_nsec / 1000 })?;
+        user_memory::write_value(out, &to_timeval(clock::realtime_ns()))?;
     }
     if zone != 0 {
         user_memory::write_value(zone, &[0u32; 2])?;
@@ -133,6 +138,5 @@ pub fn getrusage(thread: &mut Thread, who: i32, out: u64) -> Answer {
 
 /// A struct rusage with this CPU time.
 pub fn usage(cpu_ns: u64) -> Rusage {
-    let Timespec { tv_sec, tv_nsec } = to_timespec(cpu_ns);
-    Rusage { ru_utime: Timeval { tv_sec, tv_usec: tv_nsec / 1000 }, ..Rusage::new_zeroed() }
+    Rusage { ru_utime: to_timeval(cpu_ns), ..Rusage::new_zeroed() }
 }

@@ -132,7 +132,7 @@ impl Task {
         self.affinity.load(Ordering::Relaxed)
     }
 
-    /// CPU time used, in nanoseconds; of a task that runs on another CPU, up to its last switch.
+    /// CPU time used, in nanoseconds; of a task that runs on another CPU, up to when it last let others run.
     pub fn cpu_ns(&self) -> u64 {
         let running = with_current(|current| core::ptr::eq(self, current));
         let since = if running { clock::tsc().wrapping_sub(Cpu::this().tasks.since.get()) } else { 0 };

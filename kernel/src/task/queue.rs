@@ -107,7 +107,7 @@ pub(super) fn give_way() {
     match next {
         Some(next) => switch::switch_to(cpu, Arc::into_raw(next)),
         // Nobody else is there.
-        None if current.may_run_on(cpu) && current.take_wake() => {}
+        None if current.may_run_on(cpu) && current.take_wake() => switch::account(cpu, current),
         None => switch::switch_to(cpu, cpu.tasks.idle.get()),
     }
 }

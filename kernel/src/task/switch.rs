@@ -195,10 +195,7 @@ pub(super) fn switch_to(cpu: &Cpu, next: *const Task) {
     //    so no CPU runs it and the one that did has left its stack.
     // 3. The stack that `next` goes on with was left by this function or made by `spawn`.
     unsafe {
-        let now = clock::tsc();
-        let used = now.wrapping_sub(cpu.tasks.since.replace(now));
-        let ticks = (*previous).used_ticks.load(Ordering::Relaxed);
-        (*previous).used_ticks.store(ticks.wrapping_add(used), Ordering::Relaxed);
+        account(cpu, &*previous);
         (*(*previous).state.get()).leave();
         // A full fence: whoever sets a bit of its attention either sees it run here, or the task sees the bit.
         (*next).on_cpu.swap(cpu.number() as u32 + 1, Ordering::SeqCst);
@@ -206,6 +203,15 @@ pub(super) fn switch_to(cpu: &Cpu, next: *const Task) {
         switch_stacks(&raw mut (*(*previous).state.get()).rsp, (*(*next).state.get()).rsp);
     }
     finish_switch();
+}
+
+/// Adds to the CPU time of the task that runs here what it has had of this CPU since the last time.
+#[inline]
+pub(super) fn account(cpu: &Cpu, current: &Task) {
+    let now = clock::tsc();
+    let used = now.wrapping_sub(cpu.tasks.since.replace(now));
+    let ticks = current.used_ticks.load(Ordering::Relaxed);
+    current.used_ticks.store(ticks.wrapping_add(used), Ordering::Relaxed);
 }
 
 /// What is left to do for the task that this CPU ran before, now that its stack is not in use.

@@ -2,8 +2,8 @@
 
 use core::fmt;
 use linux_raw_sys::general::{
-    SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGSEGV, SIGSTOP, SIGTRAP, SIGTSTP, SIGTTIN,
-    SIGTTOU, SIGURG, SIGWINCH,
+    SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGPROF, SIGSEGV, SIGSTOP, SIGTRAP,
+    SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGVTALRM, SIGWINCH,
 };
 
 /// A signal, 1 to 64.
@@ -48,6 +48,12 @@ impl Signal {
     pub const TRAP: Signal = Signal(SIGTRAP as u8);
     /// A write that nobody will read.
     pub const PIPE: Signal = Signal(SIGPIPE as u8);
+    /// A timer of setitimer or alarm.
+    pub const ALRM: Signal = Signal(SIGALRM as u8);
+    /// The same for the process's CPU time, less the kernel's.
+    pub const VTALRM: Signal = Signal(SIGVTALRM as u8);
+    /// The same for all of it.
+    pub const PROF: Signal = Signal(SIGPROF as u8);
     /// A child ended.
     pub const CHLD: Signal = Signal(SIGCHLD as u8);
 

@@ -12,22 +12,22 @@ use zerocopy::FromZeros;
 pub struct Sent {
     /// Which.
     pub signal: Signal,
-    /// si_code: SI_USER, SI_TKILL, CLD_*.
+    /// si_code: SI_USER, SI_TKILL, SI_TIMER, CLD_*.
     pub code: i32,
-    /// The process that sent it or, for a child's, that ended.
+    /// The process that sent it or, for a child's, that ended; of a timer, its number.
     pub pid: i32,
-    /// A child's exit status or signal; else 0.
-    pub status: i32,
+    /// A child's exit status or signal, a timer's si_value; else 0.
+    pub value: u64,
 }
 
 impl Sent {
     /// What a parent is told.
     pub fn of_child(signal: Signal, pid: i32, status: ExitStatus) -> Sent {
         let (code, status) = match status {
-            ExitStatus::Exited(status) => (CLD_EXITED, status.into()),
-            ExitStatus::Killed(signal) => (CLD_KILLED, signal.number().into()),
+            ExitStatus::Exited(status) => (CLD_EXITED, status),
+            ExitStatus::Killed(signal) => (CLD_KILLED, signal.number()),
         };
-        Sent { signal, code: code as i32, pid, status }
+        Sent { signal, code: code as i32, pid, value: status.into() }
     }
 
     /// What a handler is told.
@@ -37,7 +37,7 @@ impl Sent {
         info.si_code = self.code;
         info.value = u64::from(self.pid.unsigned_abs());
         if let Some(word) = info.rest.first_mut() {
-            *word = self.status as u64;
+            *word = self.value;
         }
         info
     }
@@ -71,7 +71,7 @@ impl Pending {
             return None;
         }
         self.set &= !signal.bit();
-        let unknown = Sent { signal, code: 0, pid: 0, status: 0 };
+        let unknown = Sent { signal, code: 0, pid: 0, value: 0 };
         let index = self.sent.iter().position(|sent| sent.signal == signal);
         Some(index.map_or(unknown, |index| self.sent.swap_remove(index)))
     }
@@ -94,7 +94,7 @@ mod tests {
     fn a_signal_waits_once_and_says_who_sent_it() {
         let mut pending = Pending::default();
         let usr1 = Signal::new(SIGUSR1).unwrap();
-        let sent = |pid| Sent { signal: usr1, code: 0, pid, status: 0 };
+        let sent = |pid| Sent { signal: usr1, code: 0, pid, value: 0 };
         pending.add(sent(7));
         pending.add(sent(8));
         assert_eq!(pending.take(usr1), Some(sent(7)));

@@ -17,7 +17,7 @@ impl Process {
 impl Thread {
     /// Sends this thread a signal in its own name.
     pub fn raise(&self, signal: Signal) {
-        let sent = Sent { signal, code: SI_USER as i32, pid: self.process.pid, status: 0 };
+        let sent = Sent { signal, code: SI_USER as i32, pid: self.process.pid, value: 0 };
         self.process.group.lock().send(Some(&self.member), sent);
     }
 }
@@ -78,7 +78,7 @@ fn sent(thread: &Thread, signal: u32, code: i32) -> Result<Option<Sent>, Errno> 
         return Ok(None);
     }
     let signal = Signal::new(signal).ok_or(Errno::EINVAL)?;
-    Ok(Some(Sent { signal, code, pid: thread.process.pid, status: 0 }))
+    Ok(Some(Sent { signal, code, pid: thread.process.pid, value: 0 }))
 }
 
 /// Says whether the thread is there.
