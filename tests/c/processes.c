@@ -257,8 +257,6 @@ static int a_failed_exec_leaves_the_program_as_it_was(void) {
 	return 0;
 }
 
-#ifdef __GLIBC__
-/* musl's wants a pipe. */
 static int posix_spawn_works(void) {
 	char *argv[] = {"processes", "--exit", "5", NULL};
 	pid_t pid;
@@ -266,9 +264,13 @@ static int posix_spawn_works(void) {
 	EXPECT(posix_spawn(&pid, self, NULL, NULL, argv, environ) == 0);
 	EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 5);
 	EXPECT(posix_spawn(&pid, "/no/such", NULL, NULL, argv, environ) == ENOENT);
+	posix_spawnattr_t attributes;
+	posix_spawnattr_init(&attributes);
+	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF);
+	EXPECT(posix_spawn(&pid, self, NULL, &attributes, argv, environ) == 0);
+	EXPECT(waitpid(-pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 5);
 	return 0;
 }
-#endif
 
 static int orphans_go_to_init(void) {
 	volatile int *page = shared_page();
@@ -491,9 +493,7 @@ static const struct test tests[] = {
 	CASE(a_signal_ends_a_sleep_and_restarts_a_wait),
 	CASE(a_new_program_gets_its_arguments_and_no_more),
 	CASE(a_failed_exec_leaves_the_program_as_it_was),
-#ifdef __GLIBC__
 	CASE(posix_spawn_works),
-#endif
 	CASE(orphans_go_to_init),
 	CASE(a_futex_in_shared_memory_wakes_another_process),
 	CASE(kill_finds_whom_it_means),

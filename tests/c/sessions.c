@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -73,6 +74,91 @@ static int a_session_gets_a_signal_together(void) {
 	EXPECT(kill(-leader, SIGTERM) == 0);
 	EXPECT(waitpid(-leader, &status, 0) == leader && WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
 	EXPECT(read(ends[0], &byte, 1) == 0);
+	close(ends[0]);
+	return 0;
+}
+
+static int a_group_gets_a_signal_and_others_do_not(void) {
+	int status;
+	pid_t pids[3];
+	/* Two in a group of their own, set by parent and child as shells do it, and one outside. */
+	for (int i = 0; i < 3; i++) {
+		pids[i] = fork();
+		if (pids[i] == 0) {
+			if (i < 2)
+				setpgid(0, pids[0]);
+			for (;;)
+				pause();
+		}
+		EXPECT(setpgid(pids[i], i < 2 ? pids[0] : 0) == 0);
+	}
+	EXPECT(getpgid(pids[1]) == pids[0] && getpgid(pids[2]) == pids[2] && getsid(pids[1]) == getsid(0));
+	EXPECT(waitpid(-pids[0], &status, WNOHANG) == 0);
+	EXPECT(kill(-pids[0], SIGTERM) == 0);
+	EXPECT(waitpid(-pids[0], &status, 0) > 0 && WTERMSIG(status) == SIGTERM);
+	EXPECT(waitpid(-pids[0], &status, 0) > 0 && WTERMSIG(status) == SIGTERM);
+	EXPECT(waitpid(-pids[0], &status, 0) == -1 && errno == ECHILD);
+	EXPECT(kill(-pids[0], 0) == -1 && errno == ESRCH);
+	EXPECT(waitpid(pids[2], &status, WNOHANG) == 0 && kill(pids[2], SIGKILL) == 0);
+	EXPECT(waitpid(pids[2], &status, 0) == pids[2] && WTERMSIG(status) == SIGKILL);
+	return 0;
+}
+
+static int a_group_is_joined_in_its_session_only(void) {
+	EXPECT(setpgid(0, -1) == -1 && errno == EINVAL);
+	EXPECT(setpgid(99999, 0) == -1 && errno == ESRCH);
+	EXPECT(setpgid(getppid(), 0) == -1 && (errno == ESRCH || errno == EPERM));
+	int ends[2];
+	char byte;
+	if (pipe2(ends, O_CLOEXEC))
+		return __LINE__;
+	pid_t leader = fork();
+	if (leader == 0) {
+		setsid();
+		write(ends[1], "x", 1);
+		for (;;)
+			pause();
+	}
+	EXPECT(read(ends[0], &byte, 1) == 1);
+	EXPECT(setpgid(leader, getpgrp()) == -1 && errno == EPERM);
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(setpgid(0, leader) == -1 && errno == EPERM && setpgid(0, 99999) == -1 && errno == EPERM ? 0 : 1);
+	EXPECT(exit_status(pid) == 0);
+	pid = fork();
+	if (pid == 0) {
+		close(ends[0]);
+		execl(self, "sessions", "--wait", NULL);
+		_exit(1);
+	}
+	/* The end of the pipe tells that another program runs. */
+	EXPECT(kill(leader, SIGKILL) == 0 && exit_status(leader) == -1 && close(ends[1]) == 0);
+	EXPECT(read(ends[0], &byte, 1) == 0);
+	EXPECT(setpgid(pid, 0) == -1 && errno == EACCES);
+	EXPECT(kill(pid, SIGKILL) == 0 && exit_status(pid) == -1);
+	close(ends[0]);
+	return 0;
+}
+
+static int a_child_gets_a_signal_when_its_parent_ends(void) {
+	int ends[2], signal = 0;
+	char byte;
+	if (pipe(ends))
+		return __LINE__;
+	pid_t parent = fork();
+	if (parent == 0) {
+		if (fork() == 0) {
+			if (prctl(PR_SET_PDEATHSIG, SIGUSR1) || prctl(PR_GET_PDEATHSIG, &signal) || signal != SIGUSR1)
+				_exit(1);
+			write(ends[1], "x", 1);
+			for (;;)
+				pause();
+		}
+		_exit(read(ends[0], &byte, 1) == 1 ? 0 : 1);
+	}
+	close(ends[1]);
+	EXPECT(exit_status(parent) == 0 && read(ends[0], &byte, 1) == 0);
+	EXPECT(prctl(PR_SET_PDEATHSIG, 65) == -1 && errno == EINVAL);
 	close(ends[0]);
 	return 0;
 }
@@ -206,11 +292,17 @@ int main(int argc, char **argv) {
 #define TEST(name) {#name, name}
 		TEST(a_session_is_made_once),
 		TEST(a_session_gets_a_signal_together),
+		TEST(a_group_gets_a_signal_and_others_do_not),
+		TEST(a_group_is_joined_in_its_session_only),
+		TEST(a_child_gets_a_signal_when_its_parent_ends),
 		TEST(a_priority_is_kept_and_inherited),
 		TEST(a_lock_belongs_to_the_open_file),
 		TEST(a_lock_is_waited_for),
 		TEST(a_mapping_of_a_device_keeps_the_lock),
 		TEST(a_range_of_descriptors_is_closed),
 	};
+	if (argc > 1 && strcmp(argv[1], "--wait") == 0)
+		for (;;)
+			pause();
 	return run_tests(tests, sizeof tests / sizeof *tests, argc, argv);
 }

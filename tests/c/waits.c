@@ -345,6 +345,38 @@ static int timers_tell_whom_they_are_for(void) {
 	return 0;
 }
 
+static int a_timer_counts_what_waits(void) {
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGRTMIN};
+	struct itimerspec often = {{0, 2000000}, {0, 2000000}}, no = {{0, 0}, {0, 0}};
+	timer_t timer;
+	sigset_t blocked;
+	sigemptyset(&blocked), sigaddset(&blocked, SIGRTMIN);
+	on(SIGRTMIN, 0);
+	handled = 0;
+	EXPECT(sigprocmask(SIG_BLOCK, &blocked, 0) == 0 && timer_create(CLOCK_MONOTONIC, &event, &timer) == 0);
+	EXPECT(timer_settime(timer, 0, &often, 0) == 0);
+	nap(30);
+	EXPECT(timer_settime(timer, 0, &no, 0) == 0 && sigprocmask(SIG_UNBLOCK, &blocked, 0) == 0);
+	EXPECT(handled == 1 && timer_getoverrun(timer) >= 5 && timer_delete(timer) == 0);
+	return 0;
+}
+
+static void call_it(union sigval value) { *(atomic_int *)value.sival_ptr += 1; }
+
+static int a_timer_calls_a_function(void) {
+	atomic_int calls = 0;
+	struct sigevent event = {.sigev_notify = SIGEV_THREAD, .sigev_value.sival_ptr = &calls};
+	struct itimerspec often = {{0, 2000000}, {0, 2000000}};
+	timer_t timer;
+	event.sigev_notify_function = call_it;
+	EXPECT(timer_create(CLOCK_MONOTONIC, &event, &timer) == 0 && timer_settime(timer, 0, &often, 0) == 0);
+	while (calls < 3)
+		nap(1);
+	EXPECT(timer_delete(timer) == 0);
+	nap(10);
+	return 0;
+}
+
 static atomic_int busy;
 
 /* Go's profiler: each thread has a timer of its own CPU time, whose signal only it gets. */
@@ -479,6 +511,8 @@ static const struct test tests[] = {
 	{"intervals send their signals", intervals_send_their_signals},
 	{"an alarm kills who does not expect it", an_alarm_kills_who_does_not_expect_it},
 	{"timers tell whom they are for", timers_tell_whom_they_are_for},
+	{"a timer counts what waits", a_timer_counts_what_waits},
+	{"a timer calls a function", a_timer_calls_a_function},
 	{"a thread gets its own timer's signals", a_thread_gets_its_own_timers_signals},
 	{"loops are interrupted", loops_are_interrupted},
 	{"a timer leaves others their turn", a_timer_leaves_others_their_turn},

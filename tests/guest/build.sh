@@ -41,7 +41,7 @@ for name in ok hello dax_mmap; do
     compile gcc $name.c $name-glibc -static
     compile gcc $name.c $name-pie -static-pie
 done
-for name in processes threads pipes sessions waits; do
+for name in processes threads pipes waits sessions queued; do
     compile musl-gcc $name.c $name '-static -pthread'
     compile gcc $name.c $name-glibc '-static -pthread'
 done

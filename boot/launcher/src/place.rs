@@ -8,6 +8,8 @@ use crate::initrd::TRAILER;
 
 /// The folder of the guest that is ours.
 const RESERVED: &str = "/.daxite";
+/// `$LIB` where libraries of several machines lie side by side (Debian).
+const MULTIARCH: &str = "lib/x86_64-linux-gnu";
 
 /// A file or a folder of this host, and where the guest has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,9 +46,16 @@ impl Place {
         Self { host: self.host.join(name), guest: format!("{}/{name}", self.guest) }
     }
 
-    /// A path with `$ORIGIN` in it, which stands for the folder `origin`.
+    /// A path with names of ld.so(8) in it: `$ORIGIN` stands for the folder `origin`, `$LIB` for what the folder of
+    /// libraries is called on this host, `$PLATFORM` for the machine as the guest names it (AT_PLATFORM).
     pub fn expand(path: &str, origin: &Self) -> Self {
-        let with = |folder: &str| path.replace("${ORIGIN}", folder).replace("$ORIGIN", folder);
+        let lib = if Path::new("/").join(MULTIARCH).is_dir() { MULTIARCH } else { "lib64" };
+        let with = |folder: &str| {
+            let names = [("ORIGIN", folder), ("LIB", lib), ("PLATFORM", "x86_64")];
+            names.iter().fold(path.to_owned(), |path, (name, value)| {
+                path.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value)
+            })
+        };
         Self { host: with(&origin.host.to_string_lossy()).into(), ..Self::same(&with(&origin.guest)) }
     }
 
@@ -126,6 +135,12 @@ mod tests {
         let library = folder.join("liba.so").normal();
         assert_eq!(library.host, Path::new("/home/me/build/../lib/./x/liba.so"));
         assert_eq!(library.guest, "/lib/x/liba.so");
+        // Names that stand for the same on both sides.
+        let named = Place::expand("/opt/$LIB/${PLATFORM}", &program).guest;
+        assert!(
+            ["//opt/lib/x86_64-linux-gnu/x86_64", "//opt/lib64/x86_64"].contains(&named.as_str()),
+            "{named}"
+        );
         // Relative: to our current directory, and to the guest's.
         let relative = Place::expand("", &program).join("liba.so").normal();
         assert_eq!(relative, Place { host: "liba.so".into(), guest: "/liba.so".into() });

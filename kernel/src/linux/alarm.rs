@@ -51,7 +51,7 @@ struct Alarm {
     /// Whose time CLOCK_THREAD_CPUTIME_ID is.
     task: Arc<Task>,
     setting: Setting,
-    /// How often it expired without being heard of, before it was.
+    /// How often it has expired beyond the one time that its last signal stands for.
     overrun: u64,
     /// What it sends, if anything, and the only thread that may get it (SIGEV_THREAD_ID).
     sent: Option<Sent>,
@@ -106,14 +106,20 @@ impl Alarm {
         if count > 0
             && let Some(sent) = self.sent
         {
-            self.overrun = count - 1;
             let mut group = self.process.group.lock();
             let only = match self.tid {
                 // A thread that has ended hears of nothing any more.
                 Some(tid) => Some(group.find(tid)?),
                 None => None,
             };
-            group.send(only.as_deref(), sent);
+            let is_waiting = group.waits(only.as_deref(), sent.signal);
+            let overrun = if is_waiting { self.overrun.saturating_add(count) } else { count - 1 };
+            self.overrun = overrun.min(i32::MAX as u64);
+            if !is_waiting {
+                // What has no room is lost: nobody could be told.
+                let _ =
+                    group.send(only.as_deref(), Sent { origin: sent.origin | self.overrun << 32, ..sent });
+            }
         }
         let left_ns = next.next_ns?.saturating_sub(now_ns);
         Some(clock::monotonic_ns().saturating_add(self.wait_ns(left_ns)))
@@ -219,7 +225,7 @@ pub fn timer_create(thread: &mut Thread, clock: u32, event: u64, out: u64) -> An
     }
     let event = if event == 0 { None } else { Some(user_memory::read_value::<SigEvent>(event)?) };
     let id = MADE.fetch_add(1, Ordering::Relaxed) & i32::MAX;
-    let sent = |signal, value| Sent { signal, code: SI_TIMER, pid: id, value };
+    let sent = |signal, value| Sent { signal, code: SI_TIMER, origin: id as u64, value };
     let (sent, tid) = match event {
         None => (Some(sent(Signal::ALRM, id as u64)), None),
         Some(SigEvent { sigev_notify: SIGEV_NONE, .. }) => (None, None),
@@ -252,7 +258,7 @@ pub fn timer_gettime(thread: &mut Thread, id: i32, out: u64) -> Answer {
 
 /// timer_getoverrun(2).
 pub fn timer_getoverrun(thread: &mut Thread, id: i32) -> Answer {
-    find(thread, Id::Made(id), |alarm| alarm.overrun.min(i32::MAX as u64))
+    find(thread, Id::Made(id), |alarm| alarm.overrun)
 }
 
 /// timer_delete(2).
@@ -274,7 +280,7 @@ fn set_interval(thread: &Thread, which: u32, spec_ns: [u64; 2]) -> Result<[u64; 
     };
     let id = Id::Interval(which);
     if find(thread, id, |_| ()).is_err() {
-        add(thread, id, clock, Some(Sent { signal, code: SI_KERNEL as i32, pid: 0, value: 0 }), None)?;
+        add(thread, id, clock, Some(Sent::new(signal, SI_KERNEL as i32, 0)), None)?;
     }
     set(thread, id, spec_ns, 0)
 }

@@ -5,8 +5,8 @@
 
 use super::errno::{Answer, Errno};
 use super::memory::{check_reserve, vec_for};
-use super::process::{Process, Program};
-use super::signal::{Group, Member, Signal};
+use super::process::{Inherited, Process, Program};
+use super::signal::{Member, Signal};
 use super::thread::{Newborn, Thread, conceive};
 use crate::machine::machine;
 use crate::task;
@@ -177,7 +177,7 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
             thread.process.living.fetch_add(1, Ordering::SeqCst);
             Arc::clone(&thread.process)
         }
-        false => child_process(thread, wish, &task, &member)?,
+        false => child_process(thread, wish, &member)?,
     };
     process.use_space(&space);
     let tid = member.tid();
@@ -238,29 +238,18 @@ fn memory_for_child(thread: &Thread, wish: &Birth) -> Result<(Arc<AddressSpace>,
     Ok((space, Arc::new(program)))
 }
 
-fn child_process(
-    thread: &Thread,
-    wish: &Birth,
-    task: &Arc<task::Task>,
-    member: &Arc<Member>,
-) -> Result<Arc<Process>, Errno> {
+fn child_process(thread: &Thread, wish: &Birth, first: &Arc<Member>) -> Result<Arc<Process>, Errno> {
     let parent = &thread.process;
     let mut actions = parent.group.lock().actions.clone();
     if wish.flags & CLONE_CLEAR_SIGHAND != 0 {
         actions.reset();
     }
-    let group = Group::new(Arc::clone(member), actions)?;
-    let settings = parent.settings.lock().clone();
-    let session = parent.session.lock().clone();
-    let (parent_pid, exit_signal) = match wish.has(CLONE_PARENT) {
+    let (kin, settings) = (parent.kin.lock().clone(), parent.settings.lock().clone());
+    let (parent, exit_signal) = match wish.has(CLONE_PARENT) {
         true => (parent.parent(), parent.exit_signal.load(Ordering::Relaxed)),
         false => (parent.pid, wish.exit_signal as i32),
     };
-    let process = Process::new(Arc::clone(task), session, parent_pid, group, settings);
-    process.exit_signal.store(exit_signal, Ordering::Relaxed);
-    let process = Arc::new(process);
-    process.publish()?;
-    Ok(process)
+    Process::publish(first, Inherited { parent, exit_signal, kin, actions, settings })
 }
 
 /// EINVAL, with what was asked for in the log.

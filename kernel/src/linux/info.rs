@@ -5,15 +5,18 @@ use super::errno::{Answer, Errno};
 use super::files::MAX_DESCRIPTORS;
 use super::io::{self, tell, tell_if_asked};
 use super::process;
+use super::signal::Signal;
 use super::thread::Thread;
 use crate::clock;
 use crate::machine::machine;
 use crate::random;
 use crate::task;
 use crate::user_memory;
+use core::sync::atomic::Ordering;
 use linux_raw_sys::general::*;
 use linux_raw_sys::prctl::{
-    PR_GET_DUMPABLE, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_SET_DUMPABLE, PR_SET_NAME, PR_SET_NO_NEW_PRIVS,
+    PR_GET_DUMPABLE, PR_GET_NAME, PR_GET_NO_NEW_PRIVS, PR_GET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NAME,
+    PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG,
 };
 use mm::range::{PAGE_SIZE, USER_END};
 use mm::space::STACK_LIMIT_BYTES;
@@ -169,6 +172,11 @@ pub fn prctl(thread: &mut Thread, option: u32, argument: u64) -> Answer {
             thread.name = name;
             Ok(0)
         }
+        PR_SET_PDEATHSIG if argument <= Signal::COUNT as u64 => {
+            thread.process.death_signal.store(argument as i32, Ordering::Relaxed);
+            Ok(0)
+        }
+        PR_GET_PDEATHSIG => tell(argument, &thread.process.death_signal.load(Ordering::Relaxed)),
         PR_GET_NAME => tell(argument, &thread.name),
         PR_GET_DUMPABLE => Ok(1),
         PR_GET_NO_NEW_PRIVS => Ok(0),

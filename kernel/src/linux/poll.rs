@@ -271,7 +271,7 @@ fn wait_limited(
 
 /// pause(2).
 pub fn pause(thread: &mut Thread) -> Answer {
-    Err(thread.wait_for_signal("pause"))
+    Err(thread.wait_for_signal("pause", None))
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use super::abi::Rlimit;
 use super::alarm;
 use super::brk::ProgramBreak;
 use super::errno::Errno;
-use super::signal::{Group, Member, Sent, Signal};
+use super::session::Kin;
+use super::signal::{Actions, Group, Member, Sent, Signal};
 use super::tree::Place;
 use crate::initrd::File;
 use crate::task::Task;
@@ -21,7 +22,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
-use linux_raw_sys::general::RLIM_NLIMITS;
+use linux_raw_sys::general::{RLIM_NLIMITS, SI_USER};
 use mm::lock::{Rank, SpaceLock, SpinLock};
 use mm::space::AddressSpace;
 use spin::Once;
@@ -87,18 +88,31 @@ pub struct Settings {
     pub executable: &'static File,
 }
 
+/// What a process has from its parent.
+pub struct Inherited {
+    /// The process that waits for it, or [`INIT`].
+    pub parent: i32,
+    /// What that gets when it ends; 0 is nothing.
+    pub exit_signal: i32,
+    pub kin: Kin,
+    pub actions: Actions,
+    pub settings: Settings,
+}
+
 /// One or more threads with one number.
 pub struct Process {
     /// Its number: that of its first task.
     pub pid: i32,
-    /// The task that leads its process group and session, and so keeps their number.
-    pub session: SpinLock<Arc<Task>>,
+    /// Its process group and session.
+    pub kin: SpinLock<Kin>,
     /// Its first task, which holds the number until the process is forgotten.
     pub leader: Arc<Task>,
     /// [`INIT`], or the process that waits for it. Changes under the table's lock.
     parent: AtomicI32,
     /// What its parent gets when it ends; 0 is nothing.
     pub exit_signal: AtomicI32,
+    /// What it gets when its parent ends (PR_SET_PDEATHSIG); 0 is nothing.
+    pub death_signal: AtomicI32,
     /// Set, under the table's lock, when the last thread has left.
     status: Once<ExitStatus>,
     /// Its threads and its signals.
@@ -129,24 +143,20 @@ const ENDED: u64 = 0;
 const CHILD_ENDED: u64 = 1;
 
 impl Process {
-    /// A process that consists of `member` alone.
-    pub fn new(
-        leader: Arc<Task>,
-        session: Arc<Task>,
-        parent: i32,
-        group: Group,
-        settings: Settings,
-    ) -> Process {
-        let pid = leader.tid();
-        Process {
-            pid,
-            session: SpinLock::new(Rank::Process, session),
+    /// Puts a process that consists of `first` alone into the table; ENOMEM when that has no room, EAGAIN when the run
+    /// is over.
+    pub fn publish(first: &Arc<Member>, inherited: Inherited) -> Result<Arc<Process>, Errno> {
+        let leader = Arc::clone(&first.task);
+        let process = Arc::new(Process {
+            pid: leader.tid(),
+            kin: SpinLock::new(Rank::Process, inherited.kin),
             leader,
-            parent: AtomicI32::new(parent),
-            exit_signal: AtomicI32::new(i32::from(Signal::CHLD.number())),
+            parent: AtomicI32::new(inherited.parent),
+            exit_signal: AtomicI32::new(inherited.exit_signal),
+            death_signal: AtomicI32::new(0),
             status: Once::new(),
-            group: SpinLock::new(Rank::Process, group),
-            settings: SpinLock::new(Rank::Process, settings),
+            group: SpinLock::new(Rank::Process, Group::new(Arc::clone(first), inherited.actions)?),
+            settings: SpinLock::new(Rank::Process, inherited.settings),
             space: SpinLock::new(Rank::Process, Weak::new()),
             living: AtomicU32::new(1),
             is_released: AtomicBool::new(false),
@@ -154,24 +164,20 @@ impl Process {
             past_ns: AtomicU64::new(0),
             children_ns: AtomicU64::new(0),
             logged_refusals: AtomicU32::new(0),
-        }
-    }
-
-    /// Puts it into the table; ENOMEM when that has no room, EAGAIN when the run is over.
-    pub fn publish(self: &Arc<Process>) -> Result<(), Errno> {
+        });
         let mut table = TABLE.lock();
         if CLOSED.load(Ordering::Relaxed) {
             return Err(Errno::EAGAIN);
         }
         // A parent that has ended meanwhile has given its children away already.
         let is_gone = |parent: Option<Arc<Process>>| parent.is_none_or(|parent| parent.status().is_some());
-        if is_gone(lookup(&table, self.parent())) {
-            self.parent.store(INIT, Ordering::Relaxed);
+        if is_gone(lookup(&table, process.parent())) {
+            process.parent.store(INIT, Ordering::Relaxed);
         }
         table.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        let index = table.partition_point(|process| process.pid < self.pid);
-        table.insert(index, Arc::clone(self));
-        Ok(())
+        let index = table.partition_point(|other| other.pid < process.pid);
+        table.insert(index, Arc::clone(&process));
+        Ok(process)
     }
 
     /// The parent's number.
@@ -238,6 +244,9 @@ impl Process {
         self.is_released.store(true, Ordering::SeqCst);
         for child in table.iter().filter(|child| child.parent() == self.pid) {
             child.parent.store(INIT, Ordering::Relaxed);
+            if let Some(signal) = Signal::new(child.death_signal.load(Ordering::Relaxed).unsigned_abs()) {
+                child.send(Sent::new(signal, SI_USER as i32, self.pid as u64));
+            }
         }
         let parent = lookup(&table, self.parent());
         let signal = Signal::new(self.exit_signal.load(Ordering::Relaxed).unsigned_abs());

@@ -20,13 +20,15 @@ pub use frame::stack_bytes;
 pub use group::{Group, Member};
 pub use number::Signal;
 pub use pending::Sent;
-pub use send::{kill, tgkill, tkill};
+pub use send::{kill, sigqueue, tgkill, tgsigqueue, tkill};
 
 use super::abi::{SigAction, SigAltStack};
 use super::errno::{Answer, Errno};
 use super::io::tell_if_asked;
 use super::memory::check_reserve;
 use super::thread::Thread;
+use super::time;
+use crate::clock;
 use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
 use crate::user_memory;
 use linux_raw_sys::general::{
@@ -207,7 +209,33 @@ pub fn sigsuspend(thread: &mut Thread, mask: u64, set_bytes: u64) -> Answer {
     check_set_size(set_bytes)?;
     let mask: u64 = user_memory::read_value(mask)?;
     thread.suspend_mask(mask);
-    Err(thread.wait_for_signal("rt_sigsuspend"))
+    Err(thread.wait_for_signal("rt_sigsuspend", None))
+}
+
+/// rt_sigtimedwait(2): takes a signal of the set, blocked or not, and answers its number.
+pub fn sigtimedwait(thread: &mut Thread, set: u64, info: u64, timeout: u64, set_bytes: u64) -> Answer {
+    check_set_size(set_bytes)?;
+    let set = user_memory::read_value::<u64>(set)? & !UNBLOCKABLE;
+    let deadline_ns = match timeout {
+        0 => None,
+        address => Some(clock::monotonic_ns().saturating_add(time::read_timespec(address)?)),
+    };
+    let take = |awaited: u64| {
+        let mut group = thread.process.group.lock();
+        let sent = group.take(&thread.member, set);
+        group.set_awaited(&thread.member, if sent.is_none() { awaited } else { 0 });
+        sent
+    };
+    let (sent, failure) = match take(set) {
+        None => {
+            let failure = thread.wait_for_signal("rt_sigtimedwait", deadline_ns);
+            (take(0), failure)
+        }
+        sent => (sent, Errno::EAGAIN),
+    };
+    let sent = sent.ok_or(failure)?;
+    tell_if_asked(info, &sent.info())?;
+    Ok(sent.signal.number().into())
 }
 
 /// sigaltstack(2).

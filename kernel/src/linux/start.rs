@@ -3,9 +3,10 @@
 use super::files::Descriptors;
 use super::flock;
 use super::load::{self, LoadError, Loaded};
-use super::process::{self, ExitStatus, INIT, Process, Settings};
+use super::process::{self, ExitStatus, INIT, Inherited, Process, Settings};
+use super::session::Kin;
 use super::shm;
-use super::signal::{Actions, Group, Member, Sent, Signal, Signals};
+use super::signal::{Actions, Member, Sent, Signal, Signals};
 use super::thread::{Newborn, Thread, conceive, default_name};
 use super::tree;
 use crate::task::park::Interruptible;
@@ -41,12 +42,20 @@ fn start(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<Arc<Process
     let cradle = Arc::new(SpinLock::new(Rank::Process, None));
     let task = conceive(&cradle).ok_or(LoadError::NoMemory)?;
     let member = Member::new(Arc::clone(&task), 0);
-    let group = Group::new(Arc::clone(&member), Actions::new()).map_err(|_| LoadError::NoMemory)?;
-    let limits = super::info::default_limits();
-    let settings =
-        Settings { limits, nice: 0, umask: 0o022, directory: None, executable: program.executable };
-    let process = Arc::new(Process::new(Arc::clone(&task), Arc::clone(&task), INIT, group, settings));
-    process.publish().map_err(|_| LoadError::NoMemory)?;
+    let inherited = Inherited {
+        parent: INIT,
+        exit_signal: Signal::CHLD.number().into(),
+        kin: Kin { group: Arc::clone(&task), session: Arc::clone(&task) },
+        actions: Actions::new(),
+        settings: Settings {
+            limits: super::info::default_limits(),
+            nice: 0,
+            umask: 0o022,
+            directory: None,
+            executable: program.executable,
+        },
+    };
+    let process = Process::publish(&member, inherited).map_err(|_| LoadError::NoMemory)?;
     space.set_owner(process.pid.unsigned_abs());
     process.use_space(&space);
     let thread = Thread {
@@ -68,7 +77,7 @@ fn start(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<Arc<Process
 
 /// Kills what is left of a run, until nothing is: all at once, for they may wait for each other.
 fn kill_all() {
-    let kill = Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, value: 0 };
+    let kill = Sent::new(Signal::KILL, SI_KERNEL as i32, 0);
     process::close(true);
     process::for_each(|process| process.send(kill));
     while let Some(process) = process::find_by(|process| process.status().is_none()) {
@@ -84,6 +93,6 @@ pub fn end_deadlock(task: &Arc<Task>, what: &'static str) {
     if let Some(process) = process::find_by(is_its) {
         let name = process.settings.lock().executable.path;
         log::warn!("/{name}: {what} would wait for ever: nobody is there to end it; killed");
-        process.send(Sent { signal: Signal::KILL, code: SI_KERNEL as i32, pid: 0, value: 0 });
+        process.send(Sent::new(Signal::KILL, SI_KERNEL as i32, 0));
     }
 }

@@ -154,11 +154,11 @@ impl Thread {
         }
     }
 
-    /// Waits until a signal comes.
-    pub(super) fn wait_for_signal(&self, what: &'static str) -> Errno {
+    /// Waits until a signal comes, EINTR, or until that time, EAGAIN.
+    pub(super) fn wait_for_signal(&self, what: &'static str, deadline_ns: Option<u64>) -> Errno {
+        // Nobody wakes it: there is no bit in its mask.
         let key = Key { object: Arc::as_ptr(&self.member).addr() as u64, offset: 0 };
-        let wish = Park { key, mask: !0, deadline_ns: None, interruptible: Interruptible::Yes, what };
-        while self.park(&wish, &|| true).is_some() {}
-        Errno::EINTR
+        let wish = Park { key, mask: 0, deadline_ns, interruptible: Interruptible::Yes, what };
+        if self.park(&wish, &|| true).is_some() { Errno::EAGAIN } else { Errno::EINTR }
     }
 }

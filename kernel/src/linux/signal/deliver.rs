@@ -2,9 +2,10 @@
 
 use super::frame::{self, CLEARED_FLAGS, Placement, RED_ZONE_BYTES, SignalFrame, UContext};
 use super::number::{DefaultAction, Signal};
+use super::pending::Sent;
 use super::{DEFAULT, IGNORE, no_alternate_stack};
 use crate::arch::fpu;
-use crate::linux::abi::{SigAction, SigInfo};
+use crate::linux::abi::SigAction;
 use crate::linux::errno::{Answer, Errno};
 use crate::linux::process::ExitStatus;
 use crate::linux::thread::Thread;
@@ -14,7 +15,6 @@ use alloc::vec;
 use linux_raw_sys::general::{
     SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SI_KERNEL, SS_AUTODISARM,
 };
-use zerocopy::FromZeros;
 
 impl Thread {
     /// Delivers what is pending and not blocked: the first signal's handler runs last, as on Linux.
@@ -23,8 +23,9 @@ impl Thread {
     pub(in crate::linux) fn deliver_pending(&mut self) {
         self.task.attended(ATTEND_SIGNAL);
         while self.task.attention() & ATTEND_EXIT == 0 {
-            let Some(sent) = self.process.group.lock().take(&self.member) else { break };
-            self.deliver(sent.signal, &sent.info());
+            let unblocked = !self.member.blocked();
+            let Some(sent) = self.process.group.lock().take(&self.member, unblocked) else { break };
+            self.deliver(&sent);
         }
         // A signal that was ignored after all ends an rt_sigsuspend without a frame that restores the mask.
         self.resume_mask();
@@ -44,7 +45,8 @@ impl Thread {
         }
     }
 
-    fn deliver(&mut self, signal: Signal, info: &SigInfo) {
+    fn deliver(&mut self, sent: &Sent) {
+        let signal = sent.signal;
         let action = self.process.group.lock().actions.get(signal);
         match action.sa_handler_kernel {
             IGNORE => {}
@@ -57,7 +59,7 @@ impl Thread {
                     self.end(ExitStatus::Killed(Signal::KILL));
                 }
             },
-            _ if self.run_handler(signal, &action, info).is_ok() => {}
+            _ if self.run_handler(sent, &action).is_ok() => {}
             _ if signal == Signal::SEGV => {
                 log::warn!("/{}: no room on the stack for the frame of {signal}", self.name());
                 self.end(ExitStatus::Killed(signal));
@@ -77,14 +79,13 @@ impl Thread {
             group.actions.set(signal, SigAction { sa_handler_kernel: DEFAULT, ..action });
         }
         drop(group);
-        let info = SigInfo { value: address, ..info(signal, code) };
-        self.deliver(signal, &info);
+        self.deliver(&Sent::new(signal, code, address));
     }
 
     /// Builds the frame and points the program at its handler. Fails, with the registers as they were, when
     /// the frame cannot be written or the program gave no way back.
     #[inline(never)]
-    fn run_handler(&mut self, signal: Signal, action: &SigAction, info: &SigInfo) -> Result<(), Errno> {
+    fn run_handler(&mut self, sent: &Sent, action: &SigAction) -> Result<(), Errno> {
         let has = |flag: u32| action.sa_flags & u64::from(flag) != 0;
         if !has(SA_RESTORER) {
             return Err(Errno::EFAULT);
@@ -111,7 +112,7 @@ impl Thread {
                 signals.alternate,
                 mask,
             ),
-            info: *info,
+            info: sent.info(),
         };
         user_memory::write_value(place.frame, &frame)?;
 
@@ -119,17 +120,17 @@ impl Thread {
         if signals.alternate.ss_flags & SS_AUTODISARM != 0 {
             signals.alternate = no_alternate_stack();
         }
-        let own = if has(SA_NODEFER) { 0 } else { signal.bit() };
+        let own = if has(SA_NODEFER) { 0 } else { sent.signal.bit() };
         let mut group = self.process.group.lock();
         group.set_blocked(&self.member, blocked | action.sa_mask | own);
         if has(SA_RESETHAND) {
-            group.actions.set(signal, SigAction { sa_handler_kernel: DEFAULT, ..*action });
+            group.actions.set(sent.signal, SigAction { sa_handler_kernel: DEFAULT, ..*action });
         }
         drop(group);
         let context = &mut self.context;
         context.rip = action.sa_handler_kernel;
         context.rsp = place.frame;
-        context.rdi = u64::from(signal.number());
+        context.rdi = u64::from(sent.signal.number());
         context.rsi = place.frame + core::mem::offset_of!(SignalFrame, info) as u64;
         context.rdx = place.frame + core::mem::offset_of!(SignalFrame, context) as u64;
         context.rax = 0;
@@ -158,10 +159,6 @@ impl Thread {
         }
         Some(place)
     }
-}
-
-fn info(signal: Signal, code: i32) -> SigInfo {
-    SigInfo { si_signo: i32::from(signal.number()), si_code: code, ..SigInfo::new_zeroed() }
 }
 
 /// rt_sigreturn(2): takes the program back to what the handler interrupted, or what it made of it.

@@ -24,6 +24,8 @@ pub struct Member {
     /// Its task.
     pub task: Arc<Task>,
     blocked: AtomicU64,
+    /// What it waits for in rt_sigtimedwait, blocked or not.
+    awaited: AtomicU64,
     /// Sent to this thread alone.
     pub pending: SpinLock<Pending>,
 }
@@ -36,6 +38,7 @@ impl Member {
             tid,
             task,
             blocked: AtomicU64::new(blocked),
+            awaited: AtomicU64::new(0),
             pending: SpinLock::new(Rank::Process, Pending::default()),
         })
     }
@@ -48,6 +51,11 @@ impl Member {
     /// Bit n-1: signal n waits until it is unblocked. Never SIGKILL or SIGSTOP.
     pub fn blocked(&self) -> u64 {
         self.blocked.load(Ordering::SeqCst)
+    }
+
+    /// Those that make it look.
+    fn accepted(&self) -> u64 {
+        !self.blocked() | self.awaited.load(Ordering::Relaxed)
     }
 }
 
@@ -93,8 +101,13 @@ impl Group {
     /// Takes a thread out; the status of the process when it was the last one.
     pub fn remove(&mut self, member: &Arc<Member>) -> Option<ExitStatus> {
         self.members.retain(|one| !Arc::ptr_eq(one, member));
+        // Others can queue as much as soon as somebody knows of this end.
+        member.pending.lock().forget(!0);
         self.rouse();
-        self.members.is_empty().then(|| self.ending.unwrap_or(self.first_status))
+        self.members.is_empty().then(|| {
+            self.pending.forget(!0);
+            self.ending.unwrap_or(self.first_status)
+        })
     }
 
     /// Ends all threads; the first end counts.
@@ -123,28 +136,38 @@ impl Group {
         survivor.tid.store(pid, Ordering::Relaxed);
     }
 
-    /// Sends a signal to one thread (`Some`) or to whoever takes it first.
-    pub fn send(&mut self, to: Option<&Member>, sent: Sent) {
+    /// Sends a signal to one thread (`Some`) or to whoever takes it first. EAGAIN when a real-time one has no room.
+    pub fn send(&mut self, to: Option<&Member>, sent: Sent) -> Result<(), Errno> {
         let signal = sent.signal;
         if signal == Signal::KILL {
-            return self.end(ExitStatus::Killed(signal));
+            self.end(ExitStatus::Killed(signal));
+            return Ok(());
         }
-        let takes = |member: &&Arc<Member>| member.blocked() & signal.bit() == 0;
+        let takes = |member: &&Member| member.accepted() & signal.bit() != 0;
         let taker = match to {
-            Some(member) => (member.blocked() & signal.bit() == 0).then_some(&member.task),
-            None => self.members.iter().find(takes).map(|member| &member.task),
+            Some(member) => Some(member).filter(takes),
+            None => self.members.iter().map(|member| &**member).find(takes),
         };
-        // A blocked signal waits even when it is ignored: the action may change.
-        if taker.is_some() && self.actions.is_ignored(signal) {
-            return;
+        // One that is blocked or waited for is kept even when it is ignored: the action may change.
+        if taker.is_some_and(|taker| taker.awaited.load(Ordering::Relaxed) & signal.bit() == 0)
+            && self.actions.is_ignored(signal)
+        {
+            return Ok(());
         }
         match to {
-            Some(member) => member.pending.lock().add(sent),
-            None => self.pending.add(sent),
+            Some(member) => member.pending.lock().add(sent)?,
+            None => self.pending.add(sent)?,
         }
-        if let Some(task) = taker {
-            task.attend(ATTEND_SIGNAL);
+        if let Some(taker) = taker {
+            taker.task.attend(ATTEND_SIGNAL);
         }
+        Ok(())
+    }
+
+    /// Was such a signal sent there that nobody has taken yet?
+    pub fn waits(&self, to: Option<&Member>, signal: Signal) -> bool {
+        let set = to.map_or(self.pending.set(), |member| member.pending.lock().set());
+        set & signal.bit() != 0
     }
 
     /// Changes what a thread blocks.
@@ -168,26 +191,32 @@ impl Group {
         self.members.iter().for_each(|member| member.pending.lock().forget(signals));
     }
 
-    /// Takes the next signal for this thread: its own first, then the lowest.
-    pub fn take(&mut self, member: &Member) -> Option<Sent> {
+    /// Takes the next signal for this thread that is in `set`: its own first, then the lowest.
+    pub fn take(&mut self, member: &Member, set: u64) -> Option<Sent> {
         let mut own = member.pending.lock();
-        let ready = |set: u64| Signal::first_of(set & !member.blocked());
-        match ready(own.set()) {
+        match Signal::first_of(own.set() & set) {
             Some(signal) => own.take(signal),
-            None => ready(self.pending.set()).and_then(|signal| self.pending.take(signal)),
+            None => Signal::first_of(self.pending.set() & set).and_then(|signal| self.pending.take(signal)),
         }
+    }
+
+    /// Says which signals this thread waits for although it may block them.
+    pub fn set_awaited(&mut self, member: &Member, set: u64) {
+        member.awaited.store(set, Ordering::Relaxed);
+        self.rouse();
     }
 
     /// Is there a signal that interrupts this thread's wait? Then it is this thread's alone from now on. Those that
     /// nothing is to be done about are dropped.
     pub fn claim(&mut self, member: &Member) -> bool {
         let mut own = member.pending.lock();
-        let ready = (own.set() | self.pending.set()) & !member.blocked();
-        let ignored = self.actions.ignored(ready);
+        let ready = (own.set() | self.pending.set()) & member.accepted();
+        let ignored = self.actions.ignored(ready & !member.awaited.load(Ordering::Relaxed));
         own.forget(ignored);
         self.pending.forget(ignored);
         if let Some(sent) = Signal::first_of(ready & !ignored).and_then(|signal| self.pending.take(signal)) {
-            own.add(sent);
+            // One that has no room is lost, which only a flood of real-time signals can bring about.
+            let _ = own.add(sent);
         }
         ready & !ignored != 0
     }
@@ -201,7 +230,7 @@ impl Group {
     /// Makes all threads look that could take what was sent to the process.
     fn rouse(&self) {
         if self.pending.set() != 0 {
-            let takers = self.members.iter().filter(|member| self.pending.set() & !member.blocked() != 0);
+            let takers = self.members.iter().filter(|member| self.pending.set() & member.accepted() != 0);
             takers.for_each(|member| member.task.attend(ATTEND_SIGNAL));
         }
     }

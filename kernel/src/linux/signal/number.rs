@@ -2,8 +2,8 @@
 
 use core::fmt;
 use linux_raw_sys::general::{
-    SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGPROF, SIGSEGV, SIGSTOP, SIGTRAP,
-    SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGVTALRM, SIGWINCH,
+    SIGALRM, SIGBUS, SIGCHLD, SIGCONT, SIGFPE, SIGILL, SIGKILL, SIGPIPE, SIGPROF, SIGRTMIN, SIGSEGV, SIGSTOP,
+    SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGVTALRM, SIGWINCH,
 };
 
 /// A signal, 1 to 64.
@@ -70,6 +70,11 @@ impl Signal {
     /// Its bit in a signal set.
     pub const fn bit(self) -> u64 {
         1 << (self.0 - 1)
+    }
+
+    /// Does each one that is sent count?
+    pub fn is_real_time(self) -> bool {
+        u32::from(self.0) >= SIGRTMIN
     }
 
     pub(super) fn index(self) -> usize {

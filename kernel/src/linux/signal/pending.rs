@@ -1,54 +1,61 @@
-//! Signals on their way: who sent them, and those that wait.
+//! Signals on their way: what a handler is told, and those that wait.
 
 use super::number::Signal;
 use crate::linux::abi::SigInfo;
+use crate::linux::errno::Errno;
 use crate::linux::process::ExitStatus;
 use alloc::vec::Vec;
-use linux_raw_sys::general::{CLD_EXITED, CLD_KILLED};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use linux_raw_sys::general::{CLD_EXITED, CLD_KILLED, SI_USER};
 use zerocopy::FromZeros;
 
-/// A signal on its way.
+/// Signals that may wait with what they tell, in all processes together (Linux: RLIMIT_SIGPENDING of the one user).
+const MAX_QUEUED: usize = 4096;
+static QUEUED: AtomicUsize = AtomicUsize::new(0);
+
+/// A signal on its way, with as much of siginfo_t as anybody fills in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Sent {
     /// Which.
     pub signal: Signal,
-    /// si_code: SI_USER, SI_TKILL, SI_TIMER, CLD_*.
+    /// si_code.
     pub code: i32,
-    /// The process that sent it or, for a child's, that ended; of a timer, its number.
-    pub pid: i32,
-    /// A child's exit status or signal, a timer's si_value; else 0.
+    /// The word behind that: the process that sent it or ended, a timer, a fault's address.
+    pub origin: u64,
+    /// The next one: a child's exit status or signal, the value that came along.
     pub value: u64,
 }
 
 impl Sent {
+    /// A signal without a value.
+    pub fn new(signal: Signal, code: i32, origin: u64) -> Sent {
+        Sent { signal, code, origin, value: 0 }
+    }
+
     /// What a parent is told.
     pub fn of_child(signal: Signal, pid: i32, status: ExitStatus) -> Sent {
         let (code, status) = match status {
             ExitStatus::Exited(status) => (CLD_EXITED, status),
             ExitStatus::Killed(signal) => (CLD_KILLED, signal.number()),
         };
-        Sent { signal, code: code as i32, pid, value: status.into() }
+        Sent { signal, code: code as i32, origin: u64::from(pid.unsigned_abs()), value: status.into() }
     }
 
     /// What a handler is told.
     pub fn info(&self) -> SigInfo {
         let mut info = SigInfo::new_zeroed();
-        info.si_signo = self.signal.number().into();
-        info.si_code = self.code;
-        info.value = u64::from(self.pid.unsigned_abs());
-        if let Some(word) = info.rest.first_mut() {
-            *word = self.value;
-        }
+        (info.si_signo, info.si_code) = (self.signal.number().into(), self.code);
+        (info.value, info.rest[0]) = (self.origin, self.value);
         info
     }
 }
 
-/// Signals that were sent and not delivered. Each counts once, real-time ones too.
+/// Signals that were sent and not delivered. Each counts once, real-time ones as often as they were sent.
 #[derive(Default)]
 pub struct Pending {
     set: u64,
-    /// Who sent them; may lack some when memory is short.
-    sent: Vec<Sent>,
+    /// What they tell, in the order of their coming; may lack some when there is no room.
+    queue: Vec<Sent>,
 }
 
 impl Pending {
@@ -57,51 +64,93 @@ impl Pending {
         self.set
     }
 
-    /// Adds a signal.
-    pub fn add(&mut self, sent: Sent) {
-        if self.set & sent.signal.bit() == 0 && self.sent.try_reserve(1).is_ok() {
-            self.sent.push(sent);
+    /// Adds a signal. EAGAIN when there is no room for a real-time one that kill(2) did not send; others tell less then
+    /// (kernel/signal.c, `__send_signal_locked`).
+    pub fn add(&mut self, sent: Sent) -> Result<(), Errno> {
+        let Sent { signal, code, .. } = sent;
+        if self.set & signal.bit() == 0 || signal.is_real_time() {
+            if QUEUED.load(Ordering::Relaxed) < MAX_QUEUED && self.queue.try_reserve(1).is_ok() {
+                QUEUED.fetch_add(1, Ordering::Relaxed);
+                self.queue.push(sent);
+            } else if signal.is_real_time() && code != SI_USER as i32 {
+                return Err(Errno::EAGAIN);
+            }
         }
-        self.set |= sent.signal.bit();
+        self.set |= signal.bit();
+        Ok(())
     }
 
-    /// Takes a signal out, if it waits.
+    /// Takes a signal out, the one that came first, if it waits.
     pub fn take(&mut self, signal: Signal) -> Option<Sent> {
         if self.set & signal.bit() == 0 {
             return None;
         }
-        self.set &= !signal.bit();
-        let unknown = Sent { signal, code: 0, pid: 0, value: 0 };
-        let index = self.sent.iter().position(|sent| sent.signal == signal);
-        Some(index.map_or(unknown, |index| self.sent.swap_remove(index)))
+        let is_it = |sent: &Sent| sent.signal == signal;
+        let mut taken = Sent::new(signal, SI_USER as i32, 0);
+        if let Some(index) = self.queue.iter().position(is_it) {
+            taken = self.queue.remove(index);
+            QUEUED.fetch_sub(1, Ordering::Relaxed);
+        }
+        if !self.queue.iter().any(is_it) {
+            self.set &= !signal.bit();
+        }
+        Some(taken)
     }
 
     /// Drops signals.
     pub fn forget(&mut self, signals: u64) {
         if self.set & signals != 0 {
             self.set &= !signals;
-            self.sent.retain(|sent| sent.signal.bit() & signals == 0);
+            let before = self.queue.len();
+            self.queue.retain(|sent| sent.signal.bit() & signals == 0);
+            QUEUED.fetch_sub(before - self.queue.len(), Ordering::Relaxed);
         }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.forget(!0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use linux_raw_sys::general::SIGUSR1;
+    use linux_raw_sys::general::{SI_QUEUE, SIGUSR1};
+
+    fn told(pending: &mut Pending, signal: Signal) -> Option<u64> {
+        pending.take(signal).map(|sent| sent.origin)
+    }
 
     #[test]
     fn a_signal_waits_once_and_says_who_sent_it() {
         let mut pending = Pending::default();
         let usr1 = Signal::new(SIGUSR1).unwrap();
-        let sent = |pid| Sent { signal: usr1, code: 0, pid, value: 0 };
-        pending.add(sent(7));
-        pending.add(sent(8));
-        assert_eq!(pending.take(usr1), Some(sent(7)));
-        assert_eq!(pending.take(usr1), None);
-        pending.add(sent(9));
+        for pid in [7, 8] {
+            assert_eq!(pending.add(Sent::new(usr1, SI_USER as i32, pid)), Ok(()));
+        }
+        assert_eq!((told(&mut pending, usr1), told(&mut pending, usr1)), (Some(7), None));
+        assert_eq!(pending.add(Sent::new(usr1, SI_USER as i32, 9)), Ok(()));
         pending.forget(usr1.bit());
-        assert_eq!((pending.set(), pending.take(usr1)), (0, None));
+        assert_eq!((pending.set(), told(&mut pending, usr1)), (0, None));
+    }
+
+    #[test]
+    fn real_time_signals_wait_in_order_until_there_is_no_room() {
+        let mut pending = Pending::default();
+        let (first, second) = (Signal::new(34).unwrap(), Signal::new(64).unwrap());
+        for (signal, value) in [(second, 1), (first, 2), (second, 3)] {
+            assert_eq!(pending.add(Sent::new(signal, SI_QUEUE, value)), Ok(()));
+        }
+        assert_eq!(told(&mut pending, second), Some(1));
+        assert_eq!(pending.set(), first.bit() | second.bit());
+        assert_eq!((told(&mut pending, second), told(&mut pending, second)), (Some(3), None));
+        let room = (0..).take_while(|&n| pending.add(Sent::new(second, SI_QUEUE, n)).is_ok()).count();
+        assert!((MAX_QUEUED - 64..MAX_QUEUED).contains(&room), "{room}");
+        assert_eq!(pending.add(Sent::new(second, SI_USER as i32, 5)), Ok(()));
+        drop(pending);
+        assert!(QUEUED.load(Ordering::Relaxed) < 64);
     }
 
     #[test]

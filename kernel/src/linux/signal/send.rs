@@ -2,23 +2,26 @@
 
 use super::number::Signal;
 use super::pending::Sent;
+use crate::linux::abi::SigInfo;
 use crate::linux::errno::{Answer, Errno};
 use crate::linux::process::{self, Process};
 use crate::linux::thread::Thread;
+use crate::user_memory;
 use linux_raw_sys::general::{SI_TKILL, SI_USER};
 
 impl Process {
-    /// Sends a signal to whichever thread takes it first.
+    /// Sends a signal to whichever thread takes it first. What has no room is lost: nobody could be told.
     pub fn send(&self, sent: Sent) {
-        self.group.lock().send(None, sent);
+        let _ = self.group.lock().send(None, sent);
     }
 }
 
 impl Thread {
     /// Sends this thread a signal in its own name.
     pub fn raise(&self, signal: Signal) {
-        let sent = Sent { signal, code: SI_USER as i32, pid: self.process.pid, value: 0 };
-        self.process.group.lock().send(Some(&self.member), sent);
+        let sent = Sent::new(signal, SI_USER as i32, self.process.pid as u64);
+        // It is none that has to queue.
+        let _ = self.process.group.lock().send(Some(&self.member), sent);
     }
 }
 
@@ -56,10 +59,14 @@ pub fn tkill(thread: &mut Thread, tid: i32, signal: u32) -> Answer {
     }
     let sent = sent(thread, signal, SI_TKILL)?;
     // Mostly a thread means itself or its sisters (raise, pthread_kill).
-    if send_to_thread(&thread.process, tid, sent) {
-        return Ok(0);
+    let mut answer = send_to_thread(&thread.process, tid, sent);
+    if answer == Err(Errno::ESRCH) {
+        process::find_by(|process| {
+            answer = send_to_thread(process, tid, sent);
+            answer != Err(Errno::ESRCH)
+        });
     }
-    process::find_by(|process| send_to_thread(process, tid, sent)).map(|_| 0).ok_or(Errno::ESRCH)
+    answer
 }
 
 /// tgkill(2).
@@ -68,8 +75,23 @@ pub fn tgkill(thread: &mut Thread, pid: i32, tid: i32, signal: u32) -> Answer {
         return Err(Errno::EINVAL);
     }
     let sent = sent(thread, signal, SI_TKILL)?;
+    send_to_thread(&*process::find(pid).ok_or(Errno::ESRCH)?, tid, sent)
+}
+
+/// rt_sigqueueinfo(2).
+pub fn sigqueue(thread: &mut Thread, pid: i32, signal: u32, info: u64) -> Answer {
+    let sent = told(thread, pid, signal, info)?;
     let process = process::find(pid).ok_or(Errno::ESRCH)?;
-    if send_to_thread(&process, tid, sent) { Ok(0) } else { Err(Errno::ESRCH) }
+    sent.map_or(Ok(()), |sent| process.group.lock().send(None, sent)).map(|()| 0)
+}
+
+/// rt_tgsigqueueinfo(2).
+pub fn tgsigqueue(thread: &mut Thread, pid: i32, tid: i32, signal: u32, info: u64) -> Answer {
+    if pid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL);
+    }
+    let sent = told(thread, pid, signal, info)?;
+    send_to_thread(&*process::find(pid).ok_or(Errno::ESRCH)?, tid, sent)
 }
 
 /// What is to be sent; `None` for signal 0, which only asks who is there.
@@ -78,15 +100,23 @@ fn sent(thread: &Thread, signal: u32, code: i32) -> Result<Option<Sent>, Errno> 
         return Ok(None);
     }
     let signal = Signal::new(signal).ok_or(Errno::EINVAL)?;
-    Ok(Some(Sent { signal, code, pid: thread.process.pid, value: 0 }))
+    Ok(Some(Sent::new(signal, code, thread.process.pid as u64)))
 }
 
-/// Says whether the thread is there.
-fn send_to_thread(process: &Process, tid: i32, sent: Option<Sent>) -> bool {
-    let mut group = process.group.lock();
-    let Some(member) = group.find(tid) else { return false };
-    if let Some(sent) = sent {
-        group.send(Some(&member), sent);
+/// The same with what the program says that a handler shall be told. To others it may not pretend to be the kernel, or
+/// kill(2).
+fn told(thread: &Thread, pid: i32, signal: u32, info: u64) -> Result<Option<Sent>, Errno> {
+    let info: SigInfo = user_memory::read_value(info)?;
+    if (info.si_code >= 0 || info.si_code == SI_TKILL) && pid != thread.process.pid {
+        return Err(Errno::EPERM);
     }
-    true
+    let sent = sent(thread, signal, info.si_code)?;
+    Ok(sent.map(|sent| Sent { origin: info.value, value: info.rest[0], ..sent }))
+}
+
+/// ESRCH when the thread is not there.
+fn send_to_thread(process: &Process, tid: i32, sent: Option<Sent>) -> Answer {
+    let mut group = process.group.lock();
+    let member = group.find(tid).ok_or(Errno::ESRCH)?;
+    sent.map_or(Ok(()), |sent| group.send(Some(&member), sent)).map(|()| 0)
 }

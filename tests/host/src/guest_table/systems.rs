@@ -34,7 +34,7 @@ fn cpus() -> Vec<Case> {
 
 /// The C programs about processes, threads and what they tell each other, of both C libraries.
 fn tasks() -> Vec<Case> {
-    let programs = ["processes", "threads", "pipes", "waits", "sessions"];
+    let programs = ["processes", "threads", "pipes", "waits", "sessions", "queued"];
     let case = |program: String, cpus: &str| {
         let boot = Boot::of(&program).with(&["--cpus", cpus, "--memory", "128M"]).ktap();
         Case::new(format!("q35 2M {cpus} CPU(s) {program}")).boot(boot)
