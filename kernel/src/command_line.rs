@@ -31,6 +31,8 @@ pub struct CommandLine {
     pub ram_disk_kib: u64,
     /// `dax.force_raw`: use ranges whole, whatever is on them.
     pub force_raw: bool,
+    /// `dax.strace`: print each call of each program.
+    pub strace: bool,
     /// `dax.test_leak`: lose a frame, to show that the check for lost frames works.
     pub test_leak: bool,
     /// `dax.test_panic`: panic, to show what a panic looks like from outside.
@@ -87,6 +89,7 @@ impl CommandLine {
             }
             "dax.align" => self.align = Some(MapSize::parse(value).ok_or(bad("4K, 2M or 1G"))?),
             "dax.force_raw" => self.force_raw = flag(value).ok_or(bad("0 or 1"))?,
+            "dax.strace" => self.strace = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_leak" => self.test_leak = flag(value).ok_or(bad("0 or 1"))?,
             "dax.test_panic" => self.test_panic = flag(value).ok_or(bad("0 or 1"))?,
             "dax.scrub" => self.waives_scrub = !flag(value).ok_or(bad("0 or 1"))?,

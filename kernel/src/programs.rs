@@ -90,6 +90,9 @@ pub fn run_all(options: &CommandLine) -> Outcome {
     }
     assert!(!options.test_panic, "dax.test_panic: a panic on purpose");
     task::on_deadlock(linux::end_deadlock);
+    if options.strace {
+        linux::trace_calls();
+    }
     let mut outcome = ExitStatus::Exited(0);
     for (number, path) in options.init.iter().enumerate() {
         let before = Books::take();

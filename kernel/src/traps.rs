@@ -15,8 +15,12 @@ use x86_64::registers::control::Cr2;
 /// Runs a thread until it ends. Its address space is loaded.
 pub fn run(thread: &mut Thread) {
     loop {
-        match thread.context.enter() {
-            Trap::Syscall => thread.syscall(),
+        let trap = thread.context.enter();
+        if trap == Trap::TracedSyscall {
+            thread.trace_call();
+        }
+        match trap {
+            Trap::Syscall | Trap::TracedSyscall => thread.syscall(),
             Trap::PageFault { address, error } => user_fault(thread, address, error),
             Trap::Exception { vector, error } => thread.exception_signal(vector, error),
             Trap::Interrupt { vector } => interrupt(vector),

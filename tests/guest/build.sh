@@ -31,7 +31,7 @@ compile() {
 }
 # These must fault or recurse as they are written; a compiler that proves it would object.
 wild="-O0 -Wno-infinite-recursion -Wno-null-dereference"
-for name in ok exit7 loop abort sigbus oom jump_kernel echo_bytes hello dax_mmap orphan drain; do
+for name in ok exit7 loop abort sigbus oom jump_kernel echo_bytes hello dax_mmap orphan drain traced; do
     compile musl-gcc $name.c $name -static
 done
 for name in segv stack_overflow; do

@@ -135,6 +135,9 @@ pub struct RunOptions {
         allow_negative_numbers = true
     )]
     pub timeout: Timeout,
+    /// Print each system call of each program on stderr, as strace -f does
+    #[arg(long)]
+    pub strace: bool,
     /// Print the QEMU command line, ready to be pasted, and do nothing else
     #[arg(long)]
     pub dry_run: bool,

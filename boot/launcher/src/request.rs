@@ -75,6 +75,9 @@ fn command_line(options: &RunOptions) -> String {
         // Warnings and worse: lines that nobody will see cost a start several milliseconds.
         line += " loglevel=5";
     }
+    if options.strace {
+        line += " dax.strace";
+    }
     for words in &options.append {
         line.push(' ');
         line += words;

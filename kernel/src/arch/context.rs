@@ -4,6 +4,7 @@
 //! CPU pushes its exception frame straight into the context (TSS.rsp0 points behind it), so nothing is
 //! copied.
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use mm::range::USER_END;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
@@ -19,6 +20,12 @@ pub const USER_SS: u64 = 0x2b;
 
 /// What `vector` says after a `syscall` instruction.
 const SYSCALL: u64 = 0x100;
+/// And that once [`trace_syscalls`] was called.
+const TRACED_SYSCALL: u64 = 0x101;
+
+/// What trap.s says: one of the two above. A variable, so that calls that are not traced pay nothing.
+#[unsafe(no_mangle)]
+static SYSCALL_VECTOR: AtomicU64 = AtomicU64::new(SYSCALL);
 
 /// A program's registers. The order is fixed: `trap.s` and the CPU's exception frame rely on it.
 #[repr(C, align(16))]
@@ -56,6 +63,8 @@ const _: () = assert!(size_of::<UserContext>() == 176);
 pub enum Trap {
     /// `syscall`: number in rax, arguments in rdi rsi rdx r10 r8 r9; the result goes to rax.
     Syscall,
+    /// The same, once [`trace_syscalls`] was called.
+    TracedSyscall,
     /// A page fault at `address`; `error` is the CPU's error code.
     PageFault {
         /// CR2.
@@ -116,12 +125,18 @@ impl UserContext {
         }
         match self.vector {
             SYSCALL => Trap::Syscall,
+            TRACED_SYSCALL => Trap::TracedSyscall,
             // Interrupts are still off: nothing can fault before CR2 is read.
             14 => Trap::PageFault { address: x86_64::registers::control::Cr2::read_raw(), error: self.error },
             vector @ 0..32 => Trap::Exception { vector: vector as u8, error: self.error },
             vector => Trap::Interrupt { vector: vector as u8 },
         }
     }
+}
+
+/// From now on each call is a [`Trap::TracedSyscall`].
+pub fn trace_syscalls() {
+    SYSCALL_VECTOR.store(TRACED_SYSCALL, Ordering::Relaxed);
 }
 
 /// Gives a new program null in the segment registers that mean nothing in 64-bit mode but can be read.

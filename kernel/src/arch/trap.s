@@ -13,7 +13,6 @@
 
 # UserContext (arch/context.rs)
     .set FRAME_END, 176
-    .set SYSCALL, 0x100                     # what stands for the vector after `syscall`
     .set USER_SS, 0x2b
     .set USER_CS, 0x33
 
@@ -65,7 +64,7 @@ syscall_entry:
     push USER_CS
     push rcx
     push 0
-    push SYSCALL
+    push qword ptr [rip + SYSCALL_VECTOR]   # what stands for the vector
     # FMASK has cleared DF, AC and IF already.
     PUSH_REGISTERS
     mov rsp, gs:[KERNEL_RSP]

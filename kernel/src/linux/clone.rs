@@ -209,6 +209,7 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
         name: thread.name,
         clear_tid: if wish.has(CLONE_CHILD_CLEARTID) { wish.child_tid } else { 0 },
         robust_list: 0,
+        traced: None,
     };
     *cradle.lock() = Some(Newborn {
         thread: child,
@@ -230,10 +231,9 @@ fn memory_for_child(thread: &Thread, wish: &Birth) -> Result<(Arc<AddressSpace>,
     let space = thread.space.fork(&machine().kernel_half)?;
     let program = &thread.program;
     let program = Program {
-        executable: program.executable,
+        image: program.image.clone(),
         auxv: Arc::clone(&program.auxv),
         program_break: SpaceLock::new(*program.program_break.read()),
-        started_ns: program.started_ns,
     };
     Ok((space, Arc::new(program)))
 }

@@ -130,7 +130,7 @@ fn become_program(thread: &mut Thread, loaded: Loaded) {
     context::reset_segments();
     task::set_fs_base(0);
     fpu::reset();
-    thread.process.settings.lock().executable = program.executable;
+    thread.process.settings.lock().image = program.image.clone();
     thread.process.exit_signal.store(Signal::CHLD.number().into(), Ordering::Relaxed);
     thread.process.group.lock().actions.reset();
     alarm::forget_made(thread.process.pid);

@@ -13,13 +13,13 @@ use linux_raw_sys::general::{FUTEX_BITSET_MATCH_ANY, FUTEX_OWNER_DIED, FUTEX_TID
 const MAX_ROBUST_ENTRIES: usize = 2048;
 
 /// exit_group(2): the low byte counts.
-pub fn exit_group(thread: &mut Thread, status: u64) -> Answer {
+pub fn exit_group(thread: &mut Thread, status: i32) -> Answer {
     thread.end(ExitStatus::Exited(status as u8));
     Ok(0)
 }
 
 /// exit(2): this thread only. The process's status is what its first thread says.
-pub fn exit(thread: &mut Thread, status: u64) -> Answer {
+pub fn exit(thread: &mut Thread, status: i32) -> Answer {
     if thread.member.tid() == thread.process.pid {
         thread.process.group.lock().first_status = ExitStatus::Exited(status as u8);
     }

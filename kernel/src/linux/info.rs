@@ -124,6 +124,12 @@ pub fn arch_prctl(code: u32, address: u64) -> Answer {
     }
 }
 
+/// set_tid_address(2): the word that is cleared at the thread's end.
+pub fn set_tid_address(thread: &mut Thread, address: u64) -> Answer {
+    thread.clear_tid = address;
+    Ok(thread.member.tid() as u64)
+}
+
 /// set_robust_list(2).
 pub fn set_robust_list(thread: &mut Thread, head: u64, len_bytes: u64) -> Answer {
     if len_bytes != ROBUST_HEAD_BYTES {

@@ -7,7 +7,7 @@
 use super::brk::ProgramBreak;
 use super::errno::Errno;
 use super::memory::{private, within};
-use super::process::Program;
+use super::process::{Image, Program};
 use super::{script, signal};
 use crate::arch::context::UserContext;
 use crate::clock;
@@ -146,10 +146,9 @@ pub fn load(
     context.rflags = 0x202;
     let heap = random_above(plan.high().wrapping_add(bias), HEAP_RANDOM_BYTES, MapSize::Size4K);
     let program = Program {
-        executable,
+        image: Image { executable, arguments: stack.arguments, started_ns: clock::monotonic_ns() },
         auxv: stack.bytes[stack.auxv].into(),
         program_break: SpaceLock::new(ProgramBreak::new(heap)),
-        started_ns: clock::monotonic_ns(),
     };
     Ok(Loaded { space, program: Arc::new(program), context })
 }

@@ -19,6 +19,7 @@
 //! | `pipe`, `timer` | files that are neither in a tree nor devices |
 //! | `flock` | locks of files |
 //! | `sched`, `session`, `info` | on which CPUs; who belongs together; who am I and where |
+//! | `strace` | each call as a line of the log |
 //! | `abi`, `errno` | structures; where every errno is born |
 //!
 //! Every address that a program gives goes through `user_memory`; nothing here is unsafe. A call that waits can be
@@ -75,6 +76,7 @@ mod signal;
 mod stack;
 mod start;
 mod stat;
+mod strace;
 #[cfg(feature = "dax")]
 mod sys;
 mod thread;
@@ -87,4 +89,5 @@ pub use load::LoadError;
 pub use process::ExitStatus;
 pub use signal::Signal;
 pub use start::{end_deadlock, run};
+pub use strace::trace_calls;
 pub use thread::Thread;

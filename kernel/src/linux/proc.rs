@@ -1,7 +1,9 @@
-//! /proc: what the machine has and what the reader is. Texts are written anew at each read, never stored.
+//! /proc: what the machine has and what the reader is. A text is written anew at each read from its start; its first
+//! page is kept for those that go on, or numbers that grow would shift it.
 //!
 //! [`TABLE`] has every path of the machine, whose texts are in [`machine`], and [`PROCESS`] those of `PID/`, in
-//! [`process`] and [`maps`]: of the caller's process alone, as others' memory and files are theirs. Ours beside Linux's:
+//! [`of_process`] and [`maps`]. Of other processes than the caller's there is only what `ps` asks for
+//! ([`Show::Process`]): their memory and files are theirs. Ours beside Linux's:
 //!
 //! - `PID/daxite`: this kernel's counters for this program, one `key value` a line.
 //! - `PID/pagewalk`: `pread` at offset A tells what the CPU finds on its way to address A, from the root on.
@@ -10,7 +12,7 @@
 
 mod machine;
 mod maps;
-mod process;
+mod of_process;
 mod window;
 
 use super::errno::{Answer, Errno};
@@ -18,6 +20,7 @@ use super::files::MAX_DESCRIPTORS;
 use super::io::copy_out;
 use super::memory::vec_for;
 use super::node::{self, Entry, Node};
+use super::process::{self, Process};
 use super::stat::{FileSystem, Metadata};
 use super::thread::Thread;
 use super::tree::{self, Place};
@@ -27,11 +30,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, S_IFDIR, S_IFLNK, S_IFREG};
+use mm::lock::{Rank, SpinLock};
 use mm::range::PAGE_SIZE;
 use window::Window;
 
 /// Most bytes that one read gives, as for Linux's seq files.
 const MAX_READ: u64 = PAGE_SIZE;
+
+/// The most names that a directory tells at once.
+const ENTRIES_AT_ONCE: usize = 64;
 
 /// What a path leads to. A text that does not fit the window ends with an error, and then the window is full.
 #[derive(Clone, Copy)]
@@ -40,8 +47,10 @@ enum Show {
     /// It depends on where it is read.
     At(fn(&Thread, u64, &mut Window<'_>) -> fmt::Result),
     Link(fn(&Thread) -> String),
-    /// The directory of the caller's process.
-    Process,
+    /// A text about the process whose directory it is in.
+    Process(fn(&Thread, &Process, &mut Window<'_>) -> fmt::Result),
+    /// The directory of each process, by its number.
+    Processes,
     /// A link to each file that is open, by descriptor.
     Files,
 }
@@ -52,34 +61,39 @@ type Table = [(&'static str, Show)];
 static TABLE: &Table = &[
     ("cpuinfo", Show::Text(machine::cpuinfo)),
     ("filesystems", Show::Text(machine::filesystems)),
+    ("loadavg", Show::Text(machine::loadavg)),
     ("meminfo", Show::Text(machine::meminfo)),
     ("mounts", Show::Text(machine::mounts)),
     ("self", Show::Link(|thread| thread.process.pid.to_string())),
+    ("stat", Show::Text(machine::stat)),
     ("sys/kernel/random/uuid", Show::Text(machine::uuid)),
     ("sys/vm/overcommit_memory", Show::Text(|_, out| out.put(b"1\n"))),
     #[cfg(feature = "dax")]
     ("daxite/removals", Show::Text(machine::removals)),
     #[cfg(feature = "dax")]
     ("daxite/lifetime", Show::Text(machine::lifetime)),
-    ("*", Show::Process),
+    ("uptime", Show::Text(machine::uptime)),
+    ("*", Show::Processes),
 ];
 
 static PROCESS: &Table = &[
     ("auxv", Show::Text(|thread, out| out.put(&thread.program.auxv))),
-    ("comm", Show::Text(process::comm)),
-    ("daxite", Show::Text(process::counters)),
+    ("cmdline", Show::Process(of_process::command_line)),
+    ("comm", Show::Process(of_process::comm)),
+    ("daxite", Show::Text(of_process::counters)),
     ("exe", Show::Link(|thread| format!("/{}", thread.name()))),
     ("fd", Show::Files),
     ("maps", Show::Text(|thread, out| maps::write(thread, maps::Detail::Line, out))),
     ("mounts", Show::Text(machine::mounts)),
-    ("pagewalk", Show::At(process::walk)),
+    ("pagewalk", Show::At(of_process::walk)),
     ("smaps", Show::Text(|thread, out| maps::write(thread, maps::Detail::All, out))),
-    ("status", Show::Text(process::status)),
+    ("stat", Show::Process(of_process::stat)),
+    ("status", Show::Process(of_process::status)),
 ];
 
 /// /proc itself.
 pub fn root() -> Arc<dyn Node> {
-    Arc::new(ProcDirectory { path: "/proc".into(), table: TABLE, prefix: "" })
+    Arc::new(ProcDirectory { path: "/proc".into(), table: TABLE, prefix: "", pid: None })
 }
 
 struct ProcDirectory {
@@ -87,13 +101,18 @@ struct ProcDirectory {
     table: &'static Table,
     /// The rows whose paths begin so are here; it is empty or ends in a slash.
     prefix: &'static str,
+    /// Whose it is, if it is a process's.
+    pid: Option<i32>,
 }
 
 impl ProcDirectory {
     /// The rows that are here or below, each with the name that leads to it from here.
-    fn rows(&self) -> impl Iterator<Item = (&'static str, &'static str, Show)> {
-        self.table.iter().filter_map(|&(path, show)| {
-            Some((path, path.strip_prefix(self.prefix)?.split('/').next()?, show))
+    fn rows(&self, thread: &Thread) -> impl Iterator<Item = (&'static str, &'static str, Show)> {
+        let is_others = self.pid.is_some_and(|pid| pid != thread.process.pid);
+        self.table.iter().filter_map(move |&(path, show)| {
+            let is_shown = !is_others || matches!(show, Show::Process(_));
+            let name = path.strip_prefix(self.prefix)?.split('/').next()?;
+            is_shown.then_some((path, name, show))
         })
     }
 }
@@ -104,26 +123,37 @@ impl Node for ProcDirectory {
     }
 
     fn lookup(&self, thread: &Thread, name: &str) -> Result<Arc<dyn Node>, Errno> {
-        let pid = thread.process.pid.to_string();
-        let is_named = |row: &str| row == name || row == "*" && name == pid;
-        let (row, _, show) = self.rows().find(|(_, row, _)| is_named(row)).ok_or(Errno::ENOENT)?;
+        let pid =
+            name.parse().ok().filter(|pid: &i32| pid.to_string() == name && process::find(*pid).is_some());
+        let is_named = |row: &str| row == name || row == "*" && pid.is_some();
+        let (row, _, show) = self.rows(thread).find(|(_, row, _)| is_named(row)).ok_or(Errno::ENOENT)?;
         let path = tree::join(&self.path, name);
         let below = row.get(..=self.prefix.len() + name.len()).filter(|path| path.ends_with('/'));
         Ok(match (below, show) {
-            (Some(prefix), _) => Arc::new(ProcDirectory { path, table: self.table, prefix }),
-            (None, Show::Process) => Arc::new(ProcDirectory { path, table: PROCESS, prefix: "" }),
+            (Some(prefix), _) => Arc::new(ProcDirectory { path, prefix, ..*self }),
+            (None, Show::Processes) => Arc::new(ProcDirectory { path, table: PROCESS, prefix: "", pid }),
             (None, Show::Files) => Arc::new(OpenFiles { path }),
             (None, Show::Link(target)) => Arc::new(ProcLink { path, target: target(thread), fd: None }),
-            (None, Show::Text(_) | Show::At(_)) => Arc::new(ProcFile { path, show }),
+            (None, Show::Text(_) | Show::At(_) | Show::Process(_)) => {
+                Arc::new(ProcFile { path, show, pid: self.pid, start: SpinLock::new(Rank::File, None) })
+            }
         })
     }
 
     fn entries(&self, thread: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
-        let pid = thread.process.pid.to_string();
         let mut names: Vec<_> =
-            self.rows().map(|(_, name, _)| if name == "*" { &pid } else { name }).collect();
+            self.rows(thread).map(|(_, name, _)| name).filter(|name| *name != "*").collect();
         names.dedup();
-        Ok(node::numbered(names, position))
+        // Processes come behind them, each in the position of its number.
+        let behind = names.len() as u64;
+        let mut entries = node::numbered(names, position);
+        let mut next = position.saturating_sub(behind);
+        while self.pid.is_none() && self.prefix.is_empty() && entries.len() < ENTRIES_AT_ONCE {
+            let Some(found) = process::find_by(|process| process.pid as u64 >= next) else { break };
+            entries.push(Entry { position: behind + found.pid as u64, name: found.pid.to_string() });
+            next = found.pid as u64 + 1;
+        }
+        Ok(entries)
     }
 }
 
@@ -149,7 +179,10 @@ impl Node for OpenFiles {
         let files = thread.files.lock();
         let open = (position..MAX_DESCRIPTORS as u64).filter(|&fd| files.get_any(fd as i32).is_ok());
         // Few at once: the lock is held.
-        Ok(open.take(64).map(|position| Entry { position, name: position.to_string() }).collect())
+        Ok(open
+            .take(ENTRIES_AT_ONCE)
+            .map(|position| Entry { position, name: position.to_string() })
+            .collect())
     }
 }
 
@@ -178,6 +211,9 @@ impl Node for ProcLink {
 struct ProcFile {
     path: String,
     show: Show,
+    pid: Option<i32>,
+    /// The first page of the text as it was last read from the start.
+    start: SpinLock<Option<Arc<Vec<u8>>>>,
 }
 
 impl Node for ProcFile {
@@ -191,7 +227,15 @@ impl Node for ProcFile {
 
     /// A descriptor that was inherited shows its reader: nobody else's memory can be seen.
     fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
-        let mut text = vec_for(count.min(MAX_READ) as usize)?;
+        // Short of a page it is all of the text.
+        if position > 0
+            && let Some(start) = self.start.lock().clone()
+            && (position < start.len() as u64 || (start.len() as u64) < MAX_READ)
+        {
+            let rest = start.get(position as usize..).unwrap_or(&[]);
+            return copy_out(buffer, rest.get(..count as usize).unwrap_or(rest));
+        }
+        let mut text = vec_for(if position == 0 { MAX_READ } else { count.min(MAX_READ) } as usize)?;
         text.resize(text.capacity(), 0);
         let mut window = Window::new(position, &mut text);
         let written = match self.show {
@@ -200,14 +244,23 @@ impl Node for ProcFile {
                 window = Window::new(0, &mut text);
                 show(thread, position, &mut window)
             }
-            Show::Link(_) | Show::Process | Show::Files => Ok(()),
+            Show::Process(show) => {
+                let process = self.pid.and_then(process::find).ok_or(Errno::ESRCH)?;
+                show(thread, &process, &mut window)
+            }
+            Show::Link(_) | Show::Processes | Show::Files => Ok(()),
         };
         let filled = window.filled();
         // The other way to fail is that memory is out.
         if written.is_err() && filled < text.len() {
             return Err(Errno::ENOMEM);
         }
-        copy_out(buffer, &text[..filled])
+        text.truncate(filled);
+        let answer = copy_out(buffer, text.get(..count as usize).unwrap_or(&text));
+        if position == 0 && !matches!(self.show, Show::At(_)) {
+            let _before = self.start.lock().replace(Arc::new(text));
+        }
+        answer
     }
 
     /// What depends on the place answers one page address and then ends: a `cat` of it must.

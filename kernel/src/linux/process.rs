@@ -14,6 +14,7 @@ use super::brk::ProgramBreak;
 use super::errno::Errno;
 use super::session::Kin;
 use super::signal::{Actions, Group, Member, Sent, Signal};
+use super::strace;
 use super::tree::Place;
 use crate::initrd::File;
 use crate::task::Task;
@@ -21,6 +22,7 @@ use crate::task::park::{self, Interruptible, Key, Park, Wake};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use linux_raw_sys::general::{RLIM_NLIMITS, SI_USER};
 use mm::lock::{Rank, SpaceLock, SpinLock};
@@ -63,14 +65,12 @@ impl fmt::Display for ExitStatus {
 
 /// What runs in an address space, shared by all that share the space.
 pub struct Program {
-    /// Its file.
-    pub executable: &'static File,
+    /// What it runs.
+    pub image: Image,
     /// The auxiliary vector, as /proc/self/auxv shows it.
     pub auxv: Arc<[u8]>,
     /// The end of its heap. A sleeping lock: moving the break maps memory.
     pub program_break: SpaceLock<ProgramBreak>,
-    /// The monotonic clock when it was loaded, in nanoseconds.
-    pub started_ns: u64,
 }
 
 /// What a process keeps for its program to read back.
@@ -84,8 +84,19 @@ pub struct Settings {
     pub umask: u32,
     /// Its current directory, if it has left the root.
     pub directory: Option<Arc<Place>>,
-    /// The file that it runs: for the log.
+    /// What it runs, as others see it.
+    pub image: Image,
+}
+
+/// What a process runs, as others see it.
+#[derive(Clone)]
+pub struct Image {
+    /// The program's file.
     pub executable: &'static File,
+    /// Where the strings of its arguments lie.
+    pub arguments: Range<u64>,
+    /// The monotonic clock when it was loaded, in nanoseconds.
+    pub started_ns: u64,
 }
 
 /// What a process has from its parent.
@@ -210,7 +221,7 @@ impl Process {
     pub fn may_log(&self) -> bool {
         let before = self.logged_refusals.fetch_add(1, Ordering::Relaxed);
         if before == MAX_LOGGED_REFUSALS {
-            log::warn!("/{}: further refusals are not logged", self.settings.lock().executable.path);
+            log::warn!("/{}: further refusals are not logged", self.settings.lock().image.executable.path);
         }
         // The count stays above the limit for good: it would take 2^32 refusals to wrap.
         before < MAX_LOGGED_REFUSALS
@@ -222,7 +233,12 @@ impl Process {
         let status = self.group.lock().remove(member);
         self.living.fetch_sub(1, Ordering::SeqCst);
         match status {
-            Some(status) => self.become_zombie(status),
+            Some(status) => {
+                if strace::is_on() {
+                    strace::ended(self.pid, status);
+                }
+                self.become_zombie(status);
+            }
             None => self.announce(),
         }
     }
@@ -328,6 +344,13 @@ pub fn close(closed: bool) {
 /// Calls `visit` for every process under the table's lock.
 pub fn for_each(mut visit: impl FnMut(&Process)) {
     TABLE.lock().iter().for_each(|process| visit(process));
+}
+
+/// CPU time of all processes, and of those that they waited for, in nanoseconds.
+pub fn all_cpu_ns() -> u64 {
+    let mut sum = 0;
+    for_each(|process| sum += process.cpu_ns() + process.children_ns.load(Ordering::Relaxed));
+    sum
 }
 
 /// How many threads there are.

@@ -9,8 +9,14 @@ use crate::user_memory;
 use alloc::sync::Arc;
 use linux_raw_sys::general::{PRIO_PROCESS, SCHED_BATCH, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR};
 
+/// sched_yield(2).
+pub fn sched_yield() -> Answer {
+    task::yield_now();
+    Ok(0)
+}
+
 /// The task of a thread, the caller's for 0, or ESRCH.
-fn find(thread: &Thread, tid: i32) -> Result<Arc<Task>, Errno> {
+pub fn find(thread: &Thread, tid: i32) -> Result<Arc<Task>, Errno> {
     if tid == 0 || tid == thread.member.tid() {
         return Ok(Arc::clone(&thread.task));
     }

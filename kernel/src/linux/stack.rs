@@ -14,7 +14,7 @@ use thiserror::Error;
 pub const MAX_ARGUMENT_BYTES: u64 = 2 << 20;
 
 /// Clock ticks a second that times(2) counts in (AT_CLKTCK; Linux's USER_HZ).
-const CLOCK_TICKS: u64 = 100;
+pub const CLOCK_TICKS: u64 = 100;
 const PLATFORM: &[u8] = b"x86_64\0";
 
 /// What a program is started with.
@@ -54,6 +54,8 @@ pub struct InitialStack {
     pub bytes: Vec<u8>,
     /// Where in `bytes` the auxiliary vector is.
     pub auxv: Range<usize>,
+    /// Where the arguments' strings are, one behind the other.
+    pub arguments: Range<u64>,
 }
 
 /// The arguments and the environment are too long (E2BIG).
@@ -73,6 +75,7 @@ impl InitialStack {
         }
         let mut strings = Vec::new();
         let argv = push_strings(&mut strings, arguments.argv);
+        let arguments_len = strings.len() as u64;
         let envp = push_strings(&mut strings, arguments.envp);
         let path = push_string(&mut strings, arguments.path);
         strings.extend_from_slice(&[0; 8]);
@@ -99,7 +102,8 @@ impl InitialStack {
         bytes.extend_from_slice(PLATFORM);
         bytes.resize((strings_start - pointer) as usize, 0);
         bytes.append(&mut strings);
-        Ok(InitialStack { pointer, bytes, auxv })
+        let arguments = strings_start..strings_start + arguments_len;
+        Ok(InitialStack { pointer, bytes, auxv, arguments })
     }
 
     /// Bytes that the stack must have at its first instruction: what is on it and 128 KiB, in whole pages.

@@ -52,7 +52,7 @@ fn start(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<Arc<Process
             nice: 0,
             umask: 0o022,
             directory: None,
-            executable: program.executable,
+            image: program.image.clone(),
         },
     };
     let process = Process::publish(&member, inherited).map_err(|_| LoadError::NoMemory)?;
@@ -70,6 +70,7 @@ fn start(path: &str, argv: Vec<Vec<u8>>, envp: &[Vec<u8>]) -> Result<Arc<Process
         name: default_name(file),
         clear_tid: 0,
         robust_list: 0,
+        traced: None,
     };
     *cradle.lock() = Some(Newborn { thread, fs_base: None, set_tid: 0 });
     Ok(process)
@@ -91,7 +92,7 @@ pub fn end_deadlock(task: &Arc<Task>, what: &'static str) {
     let is_its =
         |process: &Process| process.group.lock().members.iter().any(|member| Arc::ptr_eq(&member.task, task));
     if let Some(process) = process::find_by(is_its) {
-        let name = process.settings.lock().executable.path;
+        let name = process.settings.lock().image.executable.path;
         log::warn!("/{name}: {what} would wait for ever: nobody is there to end it; killed");
         process.send(Sent::new(Signal::KILL, SI_KERNEL as i32, 0));
     }

@@ -10,10 +10,11 @@ use super::errno::Errno;
 use super::files::Descriptors;
 use super::process::{ExitStatus, Process, Program};
 use super::signal::{Member, Signals};
+use super::strace::TracedCall;
 use crate::arch::context::UserContext;
 use crate::initrd::File;
 use crate::task::park::{self, Interruptible, Key, Park, Wake};
-use crate::task::{self, ATTEND_EXIT, ATTEND_RESCHED, ATTEND_SIGNAL, Task};
+use crate::task::{self, ATTEND_EXIT, ATTEND_RESCHED, ATTEND_SIGNAL, ATTEND_TRACE, Task};
 use crate::traps;
 use crate::user_memory;
 use alloc::boxed::Box;
@@ -42,6 +43,8 @@ pub struct Thread {
     pub(super) clear_tid: u64,
     /// Head of its list of robust futexes; 0 is none.
     pub(super) robust_list: u64,
+    /// The call that a trace will tell of.
+    pub(super) traced: Option<Box<TracedCall>>,
 }
 
 /// The name of a thread that runs `file` and has not said otherwise.
@@ -110,6 +113,9 @@ impl Thread {
     #[cold]
     #[inline(never)]
     pub fn attend(&mut self) -> ControlFlow<()> {
+        if self.task.attention() & ATTEND_TRACE != 0 {
+            self.trace_result();
+        }
         if self.task.attention() & ATTEND_SIGNAL != 0 {
             self.deliver_pending();
         }
@@ -135,7 +141,7 @@ impl Thread {
 
     /// The path of the program's file, without the slash at its start.
     pub(super) fn name(&self) -> &'static str {
-        self.program.executable.path
+        self.program.image.executable.path
     }
 
     /// May one more refusal go to the log?

@@ -3,6 +3,9 @@
 use super::abi::{Rusage, Timespec, Timeval};
 use super::errno::{Answer, Errno};
 use super::io::{tell, tell_if_asked};
+use super::process;
+use super::sched;
+use super::stack::CLOCK_TICKS;
 use super::thread::Thread;
 use crate::clock;
 use crate::task::park::{self, Wake};
@@ -12,6 +15,13 @@ use linux_raw_sys::general::*;
 use zerocopy::FromZeros;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
+/// A tick of times(2) and /proc: 100 a second, as AT_CLKTCK says.
+const NS_PER_TICK: u64 = NS_PER_SECOND / CLOCK_TICKS;
+
+/// How many ticks that is.
+pub fn to_ticks(ns: u64) -> u64 {
+    ns / NS_PER_TICK
+}
 
 /// The time on one of Linux's clocks, in nanoseconds, or EINVAL.
 fn now(thread: &Thread, clock: u32) -> Answer {
@@ -22,6 +32,23 @@ fn now(thread: &Thread, clock: u32) -> Answer {
         }
         CLOCK_PROCESS_CPUTIME_ID => Ok(thread.process.cpu_ns()),
         CLOCK_THREAD_CPUTIME_ID => Ok(thread.task.cpu_ns()),
+        _ => cpu_time(thread, clock as i32),
+    }
+}
+
+/// The time on the CPU clock of a process or thread: its number, upside down, then a bit for a thread and two for the
+/// kind of clock (include/linux/posix-timers_types.h; glibc: clock_getcpuclockid, pthread_getcpuclockid).
+fn cpu_time(thread: &Thread, clock: i32) -> Answer {
+    const OF_THREAD: i32 = 4;
+    const SCHEDULED: i32 = 2;
+    let tid = !(clock >> 3);
+    match clock & 7 {
+        _ if clock >= 0 || tid < 0 => Err(Errno::EINVAL),
+        SCHEDULED if tid == 0 => Ok(thread.process.cpu_ns()),
+        SCHEDULED => Ok(process::find(tid).ok_or(Errno::EINVAL)?.cpu_ns()),
+        kind if kind == SCHEDULED | OF_THREAD => {
+            Ok(sched::find(thread, tid).map_err(|_| Errno::EINVAL)?.cpu_ns())
+        }
         _ => Err(Errno::EINVAL),
     }
 }
@@ -121,6 +148,14 @@ fn sleep(thread: &Thread, deadline_ns: u64, rest: u64, what: &'static str) -> An
         return Err(errno);
     }
     Ok(0)
+}
+
+/// times(2): in ticks, its own and its children's, all as the programs' own; answers those since the boot.
+pub fn times(thread: &mut Thread, out: u64) -> Answer {
+    let process = &thread.process;
+    let (own, children) = (process.cpu_ns(), process.children_ns.load(Ordering::Relaxed));
+    tell_if_asked(out, &[own, 0, children, 0].map(to_ticks))?;
+    Ok(to_ticks(clock::monotonic_ns()))
 }
 
 /// getrusage(2): the CPU time, all of it counted as the program's own; the counters are zero.

@@ -47,6 +47,9 @@ pub const ATTEND_EXIT: u32 = 2;
 /// Others wait for this CPU.
 pub const ATTEND_RESCHED: u32 = 4;
 
+/// A call that is traced has been answered.
+pub const ATTEND_TRACE: u32 = 8;
+
 /// In `Task::on_cpu`: the CPU's number plus 1, 0 for none.
 const CPU_MASK: u32 = 0xff;
 /// In `Task::on_cpu`: it is to be queued when it has left its stack.

@@ -112,6 +112,27 @@ fn programs() -> Vec<Case> {
         Case::new(format!("q35 2M the program after {program} runs"))
             .boot(boot.with(&["--append", &init]).status(status).out("hello"))
     };
+    let trace = Boot::of("traced").with(&["--strace"]).status(3);
+    let trace = [
+        r#"[pid 3] openat(AT_FDCWD, "/dev/dax0.0", O_RDWR|O_CLOEXEC) = 3"#,
+        r#"openat(AT_FDCWD, "/no\nfile", O_WRONLY|O_CREAT|O_EXCL|O_DIRECTORY, 0640) = -1 ENOTDIR (Not a directory)"#,
+        "mmap(NULL, 4194304, PROT_READ|PROT_WRITE, MAP_SHARED_VALIDATE|MAP_SYNC, 3, 0x200000) = 0x7f",
+        "mmap(NULL, 4096, PROT_NONE, MAP_SHARED, 3, 0) = -1 EINVAL (Invalid argument)",
+        "pipe2([4, 5], O_NONBLOCK) = 0",
+        r#"write(5, "01234567890123456789012345678901"..., 34) = 34"#,
+        r#"read(4, "01234567", 8) = 8"#,
+        "kill(4194304, SIGUSR1) = -1 ESRCH (No such process)",
+        "[pid 3] --- SIGUSR1 {si_signo=SIGUSR1, si_code=SI_TKILL, si_pid=3} ---",
+        "[pid 4] --- SIGSEGV {si_signo=SIGSEGV, si_code=SEGV_MAPERR, si_addr=0x10} ---",
+        "[pid 4] +++ killed by SIGSEGV +++",
+        "wait4(-1, 0x7f*, 0, NULL) = 4",
+        "syscall_0x3e7(0x1, 0x2, 0x3, 0x4, 0x5, 0x6) = -1 ENOSYS",
+        r#"execve("/bin/none", ["none", "a \"b\""], 0x7f*) = -1 ENOENT (No such file or directory)"#,
+        "[pid 3] exit_group(3) = ?",
+        "[pid 3] +++ exited with 3 +++",
+    ]
+    .into_iter()
+    .fold(trace, Boot::log);
     let small = ["--memory", "16M", "--nvdimm", "{dir}/n.img,size=4G"];
     let restart = ["--append", "init=/bin/oom,/bin/fresh_registers", "--file"];
     vec![
@@ -120,6 +141,7 @@ fn programs() -> Vec<Case> {
         hello("hello-pie"),
         bytes(4),
         bytes(4096),
+        Case::new("q35 2M --strace shows calls, signals and ends").boot(trace),
         after("oom", 137),
         after("segv", 139),
         after("jump_kernel", 139),

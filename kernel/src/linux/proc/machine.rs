@@ -1,7 +1,10 @@
 //! What /proc tells of the machine.
 
 use super::window::Window;
+use crate::clock;
+use crate::linux::process;
 use crate::linux::thread::Thread;
+use crate::linux::time::to_ticks;
 use crate::machine::machine;
 use crate::{random, task};
 use core::arch::x86_64::__cpuid;
@@ -38,6 +41,33 @@ pub fn meminfo(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
     let (total, free) = (kib(frames.total_frames()), kib(frames.free_frames()));
     writeln!(out, "MemTotal:       {total:8} kB\nMemFree:        {free:8} kB\nMemAvailable:   {free:8} kB")?;
     writeln!(out, "SwapTotal:             0 kB\nSwapFree:              0 kB")
+}
+
+/// `uptime`: seconds since the boot, and those of all CPUs in which they had nothing to do.
+pub fn uptime(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let cs = |ns: u64| (ns / 1_000_000_000, ns / 10_000_000 % 100);
+    let ((up, up_cs), (idle, idle_cs)) = (cs(clock::monotonic_ns()), cs(idle_ns()));
+    writeln!(out, "{up}.{up_cs:02} {idle}.{idle_cs:02}")
+}
+
+/// What programs have not used of the CPUs' time.
+fn idle_ns() -> u64 {
+    let all_ns = clock::monotonic_ns() * u64::from(task::online().count_ones());
+    all_ns.saturating_sub(process::all_cpu_ns())
+}
+
+/// `stat`: the time of all CPUs in ticks, all that was used as the programs' own.
+pub fn stat(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let (used, idle) = (to_ticks(process::all_cpu_ns()), to_ticks(idle_ns()));
+    let boot_seconds = (clock::realtime_ns() - clock::monotonic_ns()) / 1_000_000_000;
+    writeln!(out, "cpu  {used} 0 0 {idle} 0 0 0 0 0 0\nbtime {boot_seconds}")
+}
+
+/// `loadavg`: no average is kept; the threads, and the youngest process.
+pub fn loadavg(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    let mut last = 0;
+    process::for_each(|process| last = last.max(process.pid));
+    writeln!(out, "0.00 0.00 0.00 1/{} {last}", process::count_threads())
 }
 
 /// `sys/kernel/random/uuid`: another one at each read (RFC 9562, version 4).

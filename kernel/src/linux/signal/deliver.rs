@@ -8,6 +8,7 @@ use crate::arch::fpu;
 use crate::linux::abi::SigAction;
 use crate::linux::errno::{Answer, Errno};
 use crate::linux::process::ExitStatus;
+use crate::linux::strace;
 use crate::linux::thread::Thread;
 use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
 use crate::user_memory;
@@ -47,6 +48,9 @@ impl Thread {
 
     fn deliver(&mut self, sent: &Sent) {
         let signal = sent.signal;
+        if strace::is_on() {
+            strace::signal(self, signal, &sent.info());
+        }
         let action = self.process.group.lock().actions.get(signal);
         match action.sa_handler_kernel {
             IGNORE => {}

@@ -11,6 +11,7 @@ use guest::device::Device;
 use guest::ensure;
 use guest::ktap::{Case, Outcome};
 use guest::mapping::Mapping;
+use guest::process;
 use guest::sys::{self, Errno, PAGE, RW};
 use guest::sysfs;
 use libc::{EINVAL, MAP_SHARED};
@@ -29,6 +30,8 @@ const CASES: &[Named] = &[
     ("proc: a descriptor leads to its file", |_| descriptors()),
     ("proc: status and smaps tell what libraries read", |_| status_and_smaps()),
     ("proc: each uuid is another one", |_| uuids()),
+    ("proc: stat and cmdline tell of this process and of its child", |_| tell_of_a_child()),
+    ("proc: the clocks of CPU time agree", |_| cpu_time()),
 ];
 
 /// All of the family.
@@ -275,6 +278,74 @@ fn status_and_smaps() -> Outcome {
     ensure!(lines == expected, "smaps has {lines:?}");
     ensure!(smaps.contains(&format!("KernelPageSize: {}", kib(PAGE))), "smaps has no page of 4 KiB");
     sys::close(device.fd).map_err(at("close"))
+}
+
+/// The fields of PID/stat, from the state on.
+fn stat(pid: i32) -> Result<Vec<String>, String> {
+    let text = text(format!("/proc/{pid}/stat"))?;
+    let (head, fields) = text.rsplit_once(") ").ok_or(format!("stat is {text:?}"))?;
+    ensure!(head.starts_with(&format!("{pid} (")), "stat is {text:?}");
+    let fields: Vec<_> = fields.split(' ').map(str::to_owned).collect();
+    ensure!(fields.len() == 50, "{} fields: {text:?}", fields.len() + 2);
+    Ok(fields)
+}
+
+fn tell_of_a_child() -> Outcome {
+    let own = fs::read("/proc/self/cmdline").map_err(at("cmdline"))?;
+    let arguments: Vec<u8> =
+        std::env::args().flat_map(|argument| [argument.as_bytes(), &[0]].concat()).collect();
+    ensure!(own == arguments, "cmdline is {}", own.escape_ascii());
+    let child = process::fork(|| {
+        loop {
+            let _ = sys::numbers(libc::SYS_pause, &[]);
+        }
+    });
+    let child = child.map_err(at("fork"))?;
+    let pid = child.0;
+    let (parent, fields) = (std::process::id(), stat(pid)?);
+    ensure!(fields[1] == parent.to_string() && fields[17] == "1", "stat is {fields:?}");
+    ensure!(fields[20].parse::<u64>().is_ok_and(|vsize| vsize > 0), "stat is {fields:?}");
+    let cmdline = format!("/proc/{pid}/cmdline");
+    ensure!(fs::read(&cmdline).map_err(at(&cmdline))? == own, "{cmdline} is another");
+    let listed = names(Path::new("/proc"))?;
+    ensure!(listed.contains(&pid.to_string()), "/proc lists {listed:?}");
+    ensure!(fs::metadata(format!("/proc/{pid}/maps")).is_err(), "its memory can be seen");
+    child.kill(libc::SIGKILL).map_err(at("kill"))?;
+    while stat(pid)?[0] != "Z" {
+        std::thread::yield_now();
+    }
+    ensure!(fs::read(&cmdline).map_err(at(&cmdline))?.is_empty(), "a dead process has arguments");
+    child.wait().map_err(at("wait"))?;
+    ensure!(fs::metadata(format!("/proc/{pid}")).is_err(), "it is there when it is forgotten");
+    Ok(())
+}
+
+/// What a CPU clock says, in nanoseconds.
+fn cpu_clock(clock: i32) -> Result<u64, String> {
+    let mut time = [0u64; 2];
+    let arguments = [clock as usize, time.as_mut_ptr() as usize];
+    sys::numbers(libc::SYS_clock_gettime, &arguments).map_err(at(format!("clock {clock}")))?;
+    Ok(time[0] * 1_000_000_000 + time[1])
+}
+
+fn cpu_time() -> Outcome {
+    let pid = std::process::id() as i32;
+    // clock_getcpuclockid(3) and pthread_getcpuclockid(3): the number, upside down, and the kind of clock.
+    let [of_process, of_thread] = [2, 6].map(|kind| !pid << 3 | kind);
+    while cpu_clock(of_thread)? < 12_000_000 {}
+    let before = cpu_clock(libc::CLOCK_PROCESS_CPUTIME_ID)?;
+    let named = cpu_clock(of_process)?;
+    let (mut ticks, mut usage) = ([0u64; 4], [0u64; 18]);
+    sys::numbers(libc::SYS_times, &[ticks.as_mut_ptr() as usize]).map_err(at("times"))?;
+    sys::numbers(libc::SYS_getrusage, &[0, usage.as_mut_ptr() as usize]).map_err(at("getrusage"))?;
+    let after = cpu_clock(libc::CLOCK_PROCESS_CPUTIME_ID)?;
+    let used = usage[0] * 1_000_000 + usage[1];
+    ensure!((before..=after).contains(&named), "{named} is not from {before} to {after}");
+    ensure!((before / 1000..=after / 1000).contains(&used), "getrusage: {used} us, {before} to {after} ns");
+    ensure!((before / 10_000_000..=after / 10_000_000).contains(&ticks[0]), "times: {ticks:?}");
+    let errno = cpu_clock(!(pid + 1000) << 3 | 2);
+    ensure!(errno.is_err(), "a process that is not there has used {errno:?}");
+    Ok(())
 }
 
 fn uuids() -> Outcome {

@@ -1,43 +1,94 @@
-//! What /proc tells of the reader.
+//! What /proc tells of a process.
 
 use super::window::Window;
-use crate::linux::thread::Thread;
+use crate::linux::memory::within;
+use crate::linux::process::{Process, Settings};
+use crate::linux::thread::{Thread, default_name};
+use crate::linux::time::to_ticks;
 use crate::machine::machine;
 use crate::task;
+use crate::user_memory;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::Ordering::Relaxed;
 use mm::tables::{OWNED, Walk};
 use x86_64::VirtAddr;
 use x86_64::structures::paging::PageTableFlags;
 
-/// What the thread calls itself.
-fn name(thread: &Thread) -> String {
-    let len = thread.name.iter().position(|&byte| byte == 0).unwrap_or(thread.name.len());
-    String::from_utf8_lossy(&thread.name[..len]).into_owned()
+/// What it calls itself: another's by the file that it runs.
+fn name(thread: &Thread, process: &Process) -> String {
+    let name = match process.pid == thread.process.pid {
+        true => thread.name,
+        false => default_name(process.settings.lock().image.executable),
+    };
+    let len = name.iter().position(|&byte| byte == 0).unwrap_or(name.len());
+    String::from_utf8_lossy(&name[..len]).into_owned()
 }
 
 /// `comm`.
-pub fn comm(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
-    writeln!(out, "{}", name(thread))
+pub fn comm(thread: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
+    writeln!(out, "{}", name(thread, process))
+}
+
+/// The reader runs; of others, those that have ended are told apart.
+fn state(thread: &Thread, process: &Process) -> &'static str {
+    match process.status() {
+        Some(_) => "Z (zombie)",
+        None if process.pid == thread.process.pid => "R (running)",
+        None => "S (sleeping)",
+    }
+}
+
+fn mapped_bytes(process: &Process) -> u64 {
+    let mut bytes = 0;
+    if let Some(space) = process.space() {
+        space.for_each_vma(&mut |vma| bytes += vma.range.len_bytes());
+    }
+    bytes
+}
+
+/// `cmdline`: the arguments, as they are in its memory now.
+pub fn command_line(_: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
+    let arguments = process.settings.lock().image.arguments.clone();
+    let Some(space) = process.space() else { return Ok(()) };
+    for start in arguments.clone().step_by(256) {
+        let mut bytes = [0; 256];
+        let piece = &mut bytes[..(arguments.end - start).min(256) as usize];
+        // What it has unmapped is not shown, as on Linux.
+        if within(&space, || user_memory::read(start, piece)).is_err() {
+            break;
+        }
+        out.put(piece)?;
+    }
+    Ok(())
+}
+
+/// `stat`: what `ps` and `top` read (fs/proc/array.c, `do_task_stat`). All time is the program's own, and resident
+/// memory is not counted.
+pub fn stat(thread: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
+    let (pid, parent, group) = (process.pid, process.parent(), process.group_id());
+    let Settings { nice, image, .. } = process.settings.lock().clone();
+    let (ticks, children_ticks) = (to_ticks(process.cpu_ns()), to_ticks(process.children_ns.load(Relaxed)));
+    let state = state(thread, process).chars().next().unwrap_or_default();
+    write!(out, "{pid} ({}) {state} {parent} {group} {group} 0 -1 0 0 0 0 0 ", name(thread, process))?;
+    write!(out, "{ticks} 0 {children_ticks} 0 {} {nice} ", 20 + nice)?;
+    let (threads, start) = (process.living.load(Relaxed), to_ticks(image.started_ns));
+    write!(out, "{threads} 0 {start} {} 0 {}", mapped_bytes(process), u64::MAX)?;
+    // From the addresses of its text on.
+    writeln!(out, "{}", " 0".repeat(27))
 }
 
 /// `status`: who it is, its threads, and where they may run (fs/proc/array.c, `proc_pid_status`).
-pub fn status(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
-    let (pid, parent) = (thread.process.pid, thread.process.parent());
-    writeln!(
-        out,
-        "Name:\t{}\nState:\tR (running)\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{parent}",
-        name(thread)
-    )?;
+pub fn status(thread: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
+    let (pid, parent, state) = (process.pid, process.parent(), state(thread, process));
+    let name = name(thread, process);
+    writeln!(out, "Name:\t{name}\nState:\t{state}\nTgid:\t{pid}\nPid:\t{pid}\nPPid:\t{parent}")?;
     writeln!(out, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0")?;
-    let mut mapped_bytes = 0;
-    thread.space.for_each_vma(&mut |vma| mapped_bytes += vma.range.len_bytes());
-    let threads = thread.process.living.load(Ordering::Relaxed);
-    writeln!(out, "VmSize:\t{:8} kB\nThreads:\t{threads}", mapped_bytes >> 10)?;
-    let cpus = thread.task.affinity() & task::online();
+    let threads = process.living.load(Relaxed);
+    writeln!(out, "VmSize:\t{:8} kB\nThreads:\t{threads}", mapped_bytes(process) >> 10)?;
+    let cpus = process.leader.affinity() & task::online();
     writeln!(out, "Cpus_allowed:\t{cpus:x}\nCpus_allowed_list:\t{}", list(cpus))?;
     writeln!(out, "Mems_allowed:\t1\nMems_allowed_list:\t0")
 }
@@ -60,7 +111,7 @@ pub fn counters(thread: &Thread, out: &mut Window<'_>) -> fmt::Result {
     writeln!(out, "faults_2m {faults_2m}")?;
     writeln!(out, "faults_1g {faults_1g}")?;
     writeln!(out, "free_frames {}", machine().memory.frames.free_frames())?;
-    writeln!(out, "boot_ns {}", thread.program.started_ns)
+    writeln!(out, "boot_ns {}", thread.program.image.started_ns)
 }
 
 /// What the CPU finds on its way to `address`.
