@@ -24,6 +24,7 @@ missing() {
     command -v ld.lld >/dev/null || echo lld
     command -v gcc >/dev/null || echo gcc libc6-dev
     command -v g++ >/dev/null || echo g++
+    command -v gron >/dev/null || echo gron
     command -v objcopy >/dev/null || echo binutils
     command -v musl-gcc >/dev/null || echo musl-tools
     command -v cpio >/dev/null || echo cpio

@@ -14,6 +14,7 @@ use crate::range::{MapSize, PhysRange, USER_END, VirtRange};
 use crate::space::AddressSpace;
 use alloc::sync::{Arc, Weak};
 use bitflags::bitflags;
+use core::any::Any;
 use core::fmt;
 use thiserror::Error;
 use x86_64::VirtAddr;
@@ -184,7 +185,7 @@ pub enum FaultError {
 pub type Install<'a> = dyn FnMut(PhysRange, MapSize) -> Installed + 'a;
 
 /// Something that can be mapped in entries of one fixed size: a dax device as one descriptor sees it.
-pub trait Pager: Send + Sync {
+pub trait Pager: Any + Send + Sync {
     /// The size of every entry; no operation may split a mapping below it.
     fn granule(&self) -> MapSize;
 
@@ -219,7 +220,7 @@ pub trait Pager: Send + Sync {
 }
 
 /// A file whose pages a private mapping copies, or shows in place while it only reads.
-pub trait PageSource: Send + Sync {
+pub trait PageSource: Any + Send + Sync {
     /// Length of the file in bytes; a fault on a page wholly behind it is SIGBUS.
     fn len_bytes(&self) -> u64;
 

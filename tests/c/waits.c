@@ -237,7 +237,7 @@ static int epoll_refuses_what_linux_refuses(void) {
 	EXPECT(refuses(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, nowhere), EFAULT));
 	EXPECT(refuses(watch(epoll, EPOLL_CTL_MOD, fd, 0, 0), ENOENT) && refuses(watch(epoll, EPOLL_CTL_DEL, fd, 0, 0), ENOENT));
 	EXPECT(watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN | EPOLLEXCLUSIVE, 0) == 0);
-	EXPECT(refuses(watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, 0), EEXIST) && refuses(watch(epoll, EPOLL_CTL_MOD, fd, EPOLLIN, 0), EINVAL));
+	EXPECT(refuses(watch(epoll, EPOLL_CTL_ADD, fd, EPOLLIN, 0), EEXIST));
 	int copy = dup(fd);
 	EXPECT(watch(epoll, EPOLL_CTL_ADD, copy, EPOLLIN, 0) == 0 && epoll_ctl(epoll, EPOLL_CTL_DEL, copy, 0) == 0);
 	EXPECT(refuses(epoll_wait(epoll, &event, 0, 0), EINVAL) && refuses(epoll_wait(fd, &event, 1, 0), EINVAL));
@@ -340,6 +340,8 @@ static int timers_tell_whom_they_are_for(void) {
 	EXPECT(last.si_signo == SIGALRM && last.si_code == SI_TIMER && timer_delete(other) == 0);
 	EXPECT(refuses(syscall(SYS_timer_delete, 12345), EINVAL) && refuses(syscall(SYS_timer_settime, -1, 0, &no, 0), EINVAL));
 	EXPECT(refuses(syscall(SYS_timer_create, 99, 0, &timer), EINVAL));
+	event.sigev_signo = -SIGUSR1;
+	EXPECT(refuses(syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer), EINVAL));
 	event.sigev_signo = 65;
 	EXPECT(refuses(syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer), EINVAL));
 	return 0;

@@ -8,6 +8,7 @@ use super::abi::{SigEvent, Timeval};
 use super::errno::{Answer, Errno};
 use super::io::{tell, tell_if_asked};
 use super::memory::check_reserve;
+use super::poll::{Changes, Source};
 use super::process::Process;
 use super::signal::{Sent, Signal};
 use super::stat::NS_PER_SECOND;
@@ -15,14 +16,14 @@ use super::thread::Thread;
 use super::time::{self, to_timeval};
 use super::timer::{Setting, read_spec};
 use crate::clock;
-use crate::task::park::{self, Interruptible, Key, Park};
+use crate::task::park::{self, Interruptible};
 use crate::task::{self, ATTEND_RESCHED, Task};
 use crate::user_memory;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
-use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, Ordering};
 use linux_raw_sys::general::*;
 use mm::lock::{Rank, SpinLock};
 use zerocopy::FromZeros;
@@ -67,8 +68,8 @@ struct Alarms {
 static ALARMS: SpinLock<Alarms> =
     SpinLock::new(Rank::Children, Alarms { list: Vec::new(), is_served: false });
 
-/// Counts what the task has to hear of.
-static CHANGES: AtomicU64 = AtomicU64::new(0);
+/// What the task has to hear of.
+static CHANGED: Source = Source::new();
 
 /// Counts the timers that were made.
 static MADE: AtomicI32 = AtomicI32::new(0);
@@ -117,8 +118,8 @@ impl Alarm {
             self.overrun = overrun.min(i32::MAX as u64);
             if !is_waiting {
                 // What has no room is lost: nobody could be told.
-                let _ =
-                    group.send(only.as_deref(), Sent { origin: sent.origin | self.overrun << 32, ..sent });
+                let origin = sent.origin | self.overrun << 32;
+                let _ = group.send(only.as_deref(), Sent { origin, ..sent });
             }
         }
         let left_ns = next.next_ns?.saturating_sub(now_ns);
@@ -126,21 +127,11 @@ impl Alarm {
     }
 }
 
-fn key() -> Key {
-    Key { object: (&raw const ALARMS).addr() as u64, offset: 0 }
-}
-
-/// Makes the task look at the list.
-fn tell_task() {
-    CHANGES.fetch_add(1, Ordering::SeqCst);
-    park::unpark(key(), !0, 1);
-}
-
 /// What the task does.
 fn serve() {
     loop {
         task::preempt_point();
-        let changes = CHANGES.load(Ordering::SeqCst);
+        let changes = CHANGED.changes();
         let mut alarms = ALARMS.lock();
         let next_ns = alarms.list.iter_mut().filter_map(Alarm::expire).min();
         alarms.is_served = next_ns.is_some();
@@ -148,9 +139,8 @@ fn serve() {
         if next_ns.is_none() {
             return;
         }
-        let interruptible = Interruptible::No;
-        let wish = Park { key: key(), mask: !0, deadline_ns: next_ns, interruptible, what: "a timer" };
-        park::park(&wish, &|| CHANGES.load(Ordering::SeqCst) == changes);
+        let wish = Changes { at_ns: next_ns, ..changes }.wish(Interruptible::No, "a timer");
+        park::park(&wish, &|| CHANGED.changes().edge == changes.edge);
     }
 }
 
@@ -175,7 +165,7 @@ fn forget(is_gone: impl Fn(&Alarm) -> bool) {
         alarms.list = Vec::new();
     }
     drop(alarms);
-    tell_task();
+    CHANGED.announce();
 }
 
 /// What `with` makes of a timer of this process, or EINVAL.
@@ -214,7 +204,7 @@ fn set(thread: &Thread, id: Id, spec_ns: [u64; 2], flags: u32) -> Result<[u64; 2
         };
         task.set_affinity(u64::MAX);
     }
-    tell_task();
+    CHANGED.announce();
     Ok(before_ns)
 }
 
@@ -230,7 +220,7 @@ pub fn timer_create(thread: &mut Thread, clock: u32, event: u64, out: u64) -> An
         None => (Some(sent(Signal::ALRM, id as u64)), None),
         Some(SigEvent { sigev_notify: SIGEV_NONE, .. }) => (None, None),
         Some(SigEvent { sigev_value, sigev_signo, sigev_notify, tid, .. }) => {
-            let signal = Signal::new(sigev_signo.unsigned_abs()).ok_or(Errno::EINVAL)?;
+            let signal = Signal::new(sigev_signo as u32).ok_or(Errno::EINVAL)?;
             let tid = match sigev_notify {
                 SIGEV_SIGNAL | SIGEV_THREAD => None,
                 SIGEV_THREAD_ID if thread.process.group.lock().find(tid).is_some() => Some(tid),

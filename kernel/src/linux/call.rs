@@ -84,6 +84,8 @@ kinds! {
     Map: u32,
     /// MADV_*.
     Advice: u32,
+    /// EPOLL_CTL_*.
+    Epoll: u32,
     /// SEEK_*.
     Whence: u32,
     /// F_*.
@@ -264,12 +266,13 @@ calls! { p;
         poll::select(p, a, [b, c, d], (e, 1), f),
     __NR_epoll_create(a: Int) => epoll::epoll_create(p, a),
     __NR_epoll_create1(a: Status) => epoll::epoll_create1(p, a),
-    __NR_epoll_ctl(a: Fd, b: Number, c: Fd, d: Address) => epoll::epoll_ctl(p, a, b, c, d),
-    __NR_epoll_wait(a: Fd, b: Address, c: Int, d: Int) => epoll::epoll_wait(p, a, b, c, d, [0; 2]),
+    __NR_epoll_ctl(a: Fd, b: Epoll, c: Fd, d: Address) => epoll::epoll_ctl(p, a, b, c, d),
+    __NR_epoll_wait(a: Fd, b: Address, c: Int, d: Int) =>
+        epoll::epoll_wait(p, a, (b, c), poll::deadline_in_ms(d), [0; 2]),
     __NR_epoll_pwait(a: Fd, b: Address, c: Int, d: Int, e: Address, f: Size) =>
-        epoll::epoll_wait(p, a, b, c, d, [e, f]),
+        epoll::epoll_wait(p, a, (b, c), poll::deadline_in_ms(d), [e, f]),
     __NR_epoll_pwait2(a: Fd, b: Address, c: Int, d: Address, e: Address, f: Size) =>
-        epoll::epoll_pwait2(p, a, b, c, d, [e, f]),
+        epoll::epoll_pwait2(p, a, (b, c), d, [e, f]),
     __NR_eventfd(a: Number) => event::eventfd2(p, a, 0),
     __NR_eventfd2(a: Number, b: Status) => event::eventfd2(p, a, b),
     __NR_timerfd_create(a: Clock, b: Flags) => timer::timerfd_create(p, a, b),

@@ -8,7 +8,6 @@ use super::signal::{Sent, Signal};
 use super::thread::Thread;
 use super::time;
 use crate::task::park::{Interruptible, Park};
-use crate::user_memory;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
 use linux_raw_sys::general::{
@@ -25,25 +24,13 @@ enum Which {
     Group(i32),
 }
 
-/// What a call wants.
-#[derive(Clone, Copy)]
-struct Wish {
-    which: Which,
-    options: u32,
-    what: &'static str,
-}
-
-impl Wish {
-    fn means(&self, caller: &Process, process: &Process) -> bool {
-        let is_meant = match self.which {
+impl Which {
+    fn means(self, process: &Process) -> bool {
+        match self {
             Which::Any => true,
             Which::Pid(pid) => process.pid == pid,
             Which::Group(group_id) => process.group_id() == group_id,
-        };
-        // A child that ends with another signal than SIGCHLD has to be asked for (wait(2), __WCLONE).
-        let is_clone = process.exit_signal.load(Ordering::Relaxed) != i32::from(Signal::CHLD.number());
-        let is_kind = self.options & __WALL != 0 || is_clone == (self.options & __WCLONE != 0);
-        process.parent() == caller.pid && is_meant && is_kind
+        }
     }
 }
 
@@ -60,8 +47,7 @@ pub fn wait4(thread: &mut Thread, pid: i32, status: u64, options: u32, usage: u6
         i32::MIN => return Err(Errno::ESRCH),
         _ => Which::Group(-pid),
     };
-    let wish = Wish { which, options: options | WEXITED, what: "wait4" };
-    let Some((child, end)) = wait(thread, &wish)? else { return Ok(0) };
+    let Some((child, end)) = wait(thread, which, options | WEXITED, "wait4")? else { return Ok(0) };
     tell_if_asked(status, &end.wait_status())?;
     tell_if_asked(usage, &usage_of(&child))?;
     Ok(child.pid as u64)
@@ -80,32 +66,37 @@ pub fn waitid(thread: &mut Thread, kind: u32, id: i32, info: u64, options: u32, 
         P_PGID if id > 0 => Which::Group(id),
         _ => return Err(Errno::EINVAL),
     };
-    let found = wait(thread, &Wish { which, options, what: "waitid" })?;
-    if let (Some((child, _)), true) = (&found, usage != 0) {
-        user_memory::write_value(usage, &usage_of(child))?;
+    let found = wait(thread, which, options, "waitid")?;
+    if let Some((child, _)) = &found {
+        tell_if_asked(usage, &usage_of(child))?;
     }
-    if info != 0 {
-        let found = found.map(|(child, end)| Sent::of_child(Signal::CHLD, child.pid, end).info());
-        user_memory::write_value(info, &found.unwrap_or_else(SigInfo::new_zeroed))?;
-    }
-    Ok(0)
+    let found = found.map(|(child, end)| Sent::of_child(Signal::CHLD, child.pid, end).info());
+    tell_if_asked(info, &found.unwrap_or_else(SigInfo::new_zeroed))
 }
 
 /// Waits for a child and forgets it (not with WNOWAIT); `None` when WNOHANG is set and none has ended.
-fn wait(thread: &mut Thread, wish: &Wish) -> Result<Option<(Arc<Process>, ExitStatus)>, Errno> {
+fn wait(
+    thread: &mut Thread,
+    which: Which,
+    options: u32,
+    what: &'static str,
+) -> Result<Option<(Arc<Process>, ExitStatus)>, Errno> {
     let process = Arc::clone(&thread.process);
     loop {
         let endings = process.endings.load(Ordering::SeqCst);
         let mut has_children = false;
         let dead = process::find_by(|child| {
-            let is_meant = wish.means(&process, child);
+            // A child that ends with another signal than SIGCHLD has to be asked for (wait(2), __WCLONE).
+            let is_clone = child.exit_signal.load(Ordering::Relaxed) != i32::from(Signal::CHLD.number());
+            let is_kind = options & __WALL != 0 || is_clone == (options & __WCLONE != 0);
+            let is_meant = child.parent() == process.pid && is_kind && which.means(child);
             has_children |= is_meant;
             is_meant && child.status().is_some()
         });
-        if let Some((child, status)) = dead.and_then(|child| child.status().map(|status| (child, status)))
-            && wish.options & WEXITED != 0
+        if let Some(child) = dead.filter(|_| options & WEXITED != 0)
+            && let Some(status) = child.status()
         {
-            if wish.options & WNOWAIT != 0 {
+            if options & WNOWAIT != 0 {
                 return Ok(Some((child, status)));
             }
             if child.forget() {
@@ -118,16 +109,11 @@ fn wait(thread: &mut Thread, wish: &Wish) -> Result<Option<(Arc<Process>, ExitSt
         if !has_children {
             return Err(Errno::ECHILD);
         }
-        if wish.options & WNOHANG != 0 {
+        if options & WNOHANG != 0 {
             return Ok(None);
         }
-        let park = Park {
-            key: process.child_key(),
-            mask: !0,
-            deadline_ns: None,
-            interruptible: Interruptible::Yes,
-            what: wish.what,
-        };
+        let (key, interruptible) = (process.child_key(), Interruptible::Yes);
+        let park = Park { key, mask: !0, deadline_ns: None, interruptible, what };
         if thread.park(&park, &|| process.endings.load(Ordering::SeqCst) == endings).is_none() {
             return Err(thread.restartable());
         }

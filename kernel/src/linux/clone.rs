@@ -18,7 +18,7 @@ use linux_raw_sys::general::*;
 use mm::lock::{Rank, SpaceLock, SpinLock};
 use mm::range::{PAGE_SIZE, USER_END};
 use mm::space::AddressSpace;
-use zerocopy::{FromBytes, Immutable, IntoBytes};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// What is known here. Not: namespaces, process descriptors, cgroups.
 const KNOWN: u64 = (CLONE_VM
@@ -46,12 +46,14 @@ const RAM_PER_TASK: u64 = 32 << 10;
 /// struct clone_args.
 #[repr(C)]
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-struct Arguments {
+struct Wish {
     flags: u64,
     pidfd: u64,
     child_tid: u64,
     parent_tid: u64,
+    /// 0 for none.
     exit_signal: u64,
+    /// The lowest address of the child's stack; 0, with `stack_bytes`, for its parent's place.
     stack: u64,
     stack_bytes: u64,
     tls: u64,
@@ -63,19 +65,7 @@ struct Arguments {
 /// The size of the first version, which ends with `tls`.
 const FIRST_VERSION_BYTES: u64 = 64;
 
-/// What is to be made.
-struct Birth {
-    flags: u64,
-    /// 0 for none.
-    exit_signal: u64,
-    /// The child's stack pointer; 0 for the parent's.
-    stack_pointer: u64,
-    parent_tid: u64,
-    child_tid: u64,
-    tls: u64,
-}
-
-impl Birth {
+impl Wish {
     fn has(&self, flag: u32) -> bool {
         self.flags & u64::from(flag) != 0
     }
@@ -85,14 +75,14 @@ impl Birth {
 pub fn clone(
     thread: &mut Thread,
     flags: u64,
-    stack_pointer: u64,
+    stack: u64,
     parent_tid: u64,
     child_tid: u64,
     tls: u64,
 ) -> Answer {
     // The upper half of the register is no flag (kernel/fork.c, sys_clone).
     let (flags, exit_signal) = (flags & 0xffff_ff00, flags & u64::from(CSIGNAL));
-    birth(thread, &Birth { flags, exit_signal, stack_pointer, parent_tid, child_tid, tls })
+    birth(thread, &Wish { flags, exit_signal, stack, parent_tid, child_tid, tls, ..Wish::new_zeroed() })
 }
 
 /// fork(2).
@@ -117,13 +107,13 @@ pub fn clone3(thread: &mut Thread, address: u64, len_bytes: u64) -> Answer {
     let mut bytes = vec_for(len_bytes as usize)?;
     bytes.resize(len_bytes as usize, 0u8);
     user_memory::read(address, &mut bytes)?;
-    let known = size_of::<Arguments>();
+    let known = size_of::<Wish>();
     if bytes.iter().skip(known).any(|&byte| byte != 0) {
         return Err(Errno::E2BIG);
     }
     bytes.resize(known, 0);
-    let arguments = Arguments::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
-    let Arguments { flags, exit_signal, stack, stack_bytes, child_tid, parent_tid, tls, .. } = arguments;
+    let wish = Wish::read_from_bytes(&bytes).map_err(|_| Errno::EINVAL)?;
+    let Wish { flags, exit_signal, stack, stack_bytes, .. } = wish;
     let is_signal = exit_signal <= Signal::COUNT as u64;
     let is_stack = (stack == 0) == (stack_bytes == 0)
         && stack.checked_add(stack_bytes).is_some_and(|end| end <= USER_END);
@@ -133,14 +123,13 @@ pub fn clone3(thread: &mut Thread, address: u64, len_bytes: u64) -> Answer {
     if !is_signal || !is_stack || !is_flags || thread_signals {
         return Err(Errno::EINVAL);
     }
-    if arguments.set_tid_count != 0 {
+    if wish.set_tid_count != 0 {
         return Err(refuse(thread, flags, "set_tid"));
     }
-    let stack_pointer = stack + stack_bytes;
-    birth(thread, &Birth { flags, exit_signal, stack_pointer, parent_tid, child_tid, tls })
+    birth(thread, &wish)
 }
 
-fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
+fn birth(thread: &mut Thread, wish: &Wish) -> Answer {
     let is_thread = wish.has(CLONE_THREAD);
     // kernel/fork.c, copy_process.
     if is_thread && !wish.has(CLONE_SIGHAND)
@@ -189,8 +178,8 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
     }
     let mut context = thread.context.clone();
     context.rax = 0;
-    if wish.stack_pointer != 0 {
-        context.rsp = wish.stack_pointer;
+    if wish.stack != 0 {
+        context.rsp = wish.stack.wrapping_add(wish.stack_bytes);
     }
     // As on Linux, a child that borrows memory does not run its handlers on its parent's alternate stack, save a vfork's.
     let signals = match wish.has(CLONE_VM) && !wish.has(CLONE_VFORK) {
@@ -224,7 +213,7 @@ fn birth(thread: &mut Thread, wish: &Birth) -> Answer {
 }
 
 /// The parent's own memory, or a copy.
-fn memory_for_child(thread: &Thread, wish: &Birth) -> Result<(Arc<AddressSpace>, Arc<Program>), Errno> {
+fn memory_for_child(thread: &Thread, wish: &Wish) -> Result<(Arc<AddressSpace>, Arc<Program>), Errno> {
     if wish.has(CLONE_VM) {
         return Ok((Arc::clone(&thread.space), Arc::clone(&thread.program)));
     }
@@ -238,7 +227,7 @@ fn memory_for_child(thread: &Thread, wish: &Birth) -> Result<(Arc<AddressSpace>,
     Ok((space, Arc::new(program)))
 }
 
-fn child_process(thread: &Thread, wish: &Birth, first: &Arc<Member>) -> Result<Arc<Process>, Errno> {
+fn child_process(thread: &Thread, wish: &Wish, first: &Arc<Member>) -> Result<Arc<Process>, Errno> {
     let parent = &thread.process;
     let mut actions = parent.group.lock().actions.clone();
     if wish.flags & CLONE_CLEAR_SIGHAND != 0 {

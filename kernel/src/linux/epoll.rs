@@ -24,13 +24,9 @@ use mm::lock::SpaceLock;
 /// struct epoll_event, which is packed: the events, and the program's word in two halves.
 type Event = [u32; 3];
 
-const EVENT_BYTES: u64 = size_of::<Event>() as u64;
-
-/// Flags beside the events that poll(2) knows (fs/eventpoll.c, EP_PRIVATE_BITS).
+/// Flags beside the events that poll(2) knows (fs/eventpoll.c, EP_PRIVATE_BITS). Who waits for a file is always woken, so
+/// EPOLLEXCLUSIVE, which spares some, changes nothing.
 const FLAGS: u32 = EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE;
-
-/// What may stand beside EPOLLEXCLUSIVE (EPOLLEXCLUSIVE_OK_BITS).
-const EXCLUSIVE: u32 = POLLIN | POLLOUT | POLLERR | POLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
 
 /// A file that the program waits for, by the descriptor that it had.
 struct Interest {
@@ -95,7 +91,7 @@ impl Epoll {
                 continue;
             }
             let [low, high] = interest.data;
-            let address = out.checked_add(told as u64 * EVENT_BYTES).ok_or(Errno::EFAULT)?;
+            let address = out.wrapping_add((told * size_of::<Event>()) as u64);
             match user_memory::write_value(address, &[events, low, high]) {
                 Err(bad) if told == 0 => return Err(bad.into()),
                 Err(_) => break,
@@ -126,7 +122,6 @@ impl Epoll {
             (EPOLL_CTL_ADD, Some(_)) => return Err(Errno::EEXIST),
             (_, None) => return Err(Errno::ENOENT),
             (EPOLL_CTL_DEL, Some(index)) => drop(interests.remove(index)),
-            (_, Some(index)) if interests[index].events & EPOLLEXCLUSIVE != 0 => return Err(Errno::EINVAL),
             (_, Some(index)) => interests[index] = interest,
         }
         drop(interests);
@@ -180,14 +175,10 @@ pub fn epoll_ctl(thread: &mut Thread, epoll: i32, operation: u32, fd: i32, event
     let (outer, file) = (thread.file(epoll)?, thread.file(fd)?);
     file.node.changes(0).ok_or(Errno::EPERM)?;
     let epoll: &Epoll = outer.node_as().filter(|_| !Arc::ptr_eq(&outer, &file)).ok_or(Errno::EINVAL)?;
-    let inner: Option<&Epoll> = file.node_as();
-    let may_be_exclusive = operation == EPOLL_CTL_ADD && inner.is_none() && events & !EXCLUSIVE == 0;
-    if !matches!(operation, EPOLL_CTL_ADD | EPOLL_CTL_DEL | EPOLL_CTL_MOD)
-        || events & EPOLLEXCLUSIVE != 0 && !may_be_exclusive
-    {
+    if !matches!(operation, EPOLL_CTL_ADD | EPOLL_CTL_DEL | EPOLL_CTL_MOD) {
         return Err(Errno::EINVAL);
     }
-    if let (EPOLL_CTL_ADD, Some(inner)) = (operation, inner) {
+    if let (EPOLL_CTL_ADD, Some(inner)) = (operation, file.node_as::<Epoll>()) {
         epoll.become_one(OUTER)?;
         inner.become_one(INNER)?;
     }
@@ -196,33 +187,8 @@ pub fn epoll_ctl(thread: &mut Thread, epoll: i32, operation: u32, fd: i32, event
     epoll.set(operation, Interest { fd, file: Arc::downgrade(&file), events, data, told: None })
 }
 
-/// epoll_wait(2), epoll_pwait(2): `mask` is the address and the size of a signal mask.
+/// epoll_wait(2), epoll_pwait(2): up to `count` events go to `out`; `mask` is the address and the size of a signal mask.
 pub fn epoll_wait(
-    thread: &mut Thread,
-    epoll: i32,
-    out: u64,
-    count: i32,
-    timeout_ms: i32,
-    mask: [u64; 2],
-) -> Answer {
-    wait(thread, epoll, (out, count), poll::deadline_in_ms(timeout_ms), mask)
-}
-
-/// epoll_pwait2(2).
-pub fn epoll_pwait2(
-    thread: &mut Thread,
-    epoll: i32,
-    out: u64,
-    count: i32,
-    timeout: u64,
-    mask: [u64; 2],
-) -> Answer {
-    let limit_ns = if timeout == 0 { None } else { Some(time::read_timespec(timeout)?) };
-    let deadline_ns = limit_ns.map(|ns| clock::monotonic_ns().saturating_add(ns));
-    wait(thread, epoll, (out, count), deadline_ns, mask)
-}
-
-fn wait(
     thread: &mut Thread,
     epoll: i32,
     (out, count): (u64, i32),
@@ -234,4 +200,11 @@ fn wait(
     let epoll: &Epoll = file.node_as().ok_or(Errno::EINVAL)?;
     let look = &mut |_: &mut Thread, changes: &mut Changes| epoll.tell(out, count, changes);
     poll::wait_masked(thread, deadline_ns, mask, "epoll_wait", look)
+}
+
+/// epoll_pwait2(2): with a time limit in memory.
+pub fn epoll_pwait2(thread: &mut Thread, epoll: i32, out: (u64, i32), limit: u64, mask: [u64; 2]) -> Answer {
+    let limit_ns = if limit == 0 { None } else { Some(time::read_timespec(limit)?) };
+    let deadline_ns = limit_ns.map(|ns| clock::monotonic_ns().saturating_add(ns));
+    epoll_wait(thread, epoll, out, deadline_ns, mask)
 }

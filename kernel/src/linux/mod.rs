@@ -16,7 +16,8 @@
 //! | `shm`, `peer` | System V shared memory; copies from and to another process |
 //! | `signal` | actions, delivery, frames, return |
 //! | `futex`, `poll`, `time` | sleeping until somebody wakes, until a file is ready, until a time |
-//! | `pipe`, `timer` | files that are neither in a tree nor devices |
+//! | `pipe`, `timer`, `event`, `epoll` | files that are neither in a tree nor devices |
+//! | `alarm` | timers that send signals |
 //! | `flock` | locks of files |
 //! | `sched`, `session`, `info` | on which CPUs; who belongs together; who am I and where |
 //! | `strace` | each call as a line of the log |

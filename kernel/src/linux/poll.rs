@@ -35,6 +35,11 @@ impl Changes {
         let edge = self.edge.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(other.edge);
         Changes { bits: self.bits | other.bits, at_ns, edge }
     }
+
+    /// The wish to sleep until they come.
+    pub fn wish(self, interruptible: Interruptible, what: &'static str) -> Park {
+        Park { key: key(), mask: self.bits, deadline_ns: self.at_ns, interruptible, what }
+    }
 }
 
 /// Something that others wait for, as who brings it about has it.
@@ -97,13 +102,7 @@ pub fn wait(
         if deadline_ns.is_some_and(|deadline_ns| deadline_ns <= clock::monotonic_ns()) {
             return Ok(0);
         }
-        let wish = Park {
-            key: key(),
-            mask: changes.bits,
-            deadline_ns: changes.at_ns,
-            interruptible: Interruptible::Yes,
-            what,
-        };
+        let wish = changes.wish(Interruptible::Yes, what);
         if thread.park(&wish, &|| ANNOUNCED.load(Ordering::SeqCst) == announced).is_none() {
             return Err(Errno::EINTR);
         }

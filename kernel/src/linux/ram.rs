@@ -27,6 +27,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use linux_raw_sys::general::{O_TRUNC, S_IFREG};
 use mapping::Mapping;
 use mm::lock::{Rank, SpaceLock, SpinLock};
@@ -49,6 +50,16 @@ pub struct RamFile {
     contents: SpaceLock<Contents>,
     /// The spaces that map it shared, or did.
     mapped_by: SpinLock<Vec<Weak<AddressSpace>>>,
+}
+
+/// The inode of the file behind a mapping, if it is one of these.
+pub fn inode_behind(backing: &Backing) -> Option<&Inode> {
+    let file: &RamFile = match backing {
+        Backing::Private(source) => (&**source as &dyn Any).downcast_ref()?,
+        Backing::Device(pager) => &(&**pager as &dyn Any).downcast_ref::<Mapping>()?.0,
+        Backing::Anonymous | Backing::Shared(_) => return None,
+    };
+    Some(&file.inode)
 }
 
 /// Its bytes.

@@ -23,7 +23,7 @@ impl Process {
     }
 
     /// The number of its session.
-    fn session_id(&self) -> i32 {
+    pub fn session_id(&self) -> i32 {
         self.kin.lock().session.tid()
     }
 }

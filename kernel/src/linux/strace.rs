@@ -7,11 +7,10 @@
 
 mod names;
 
-use super::abi::SigInfo;
 use super::call::{self, Kind};
 use super::memory::check_reserve;
 use super::process::ExitStatus;
-use super::signal::Signal;
+use super::signal::{Sent, Signal};
 use super::thread::Thread;
 use crate::arch::context::trace_syscalls;
 use crate::task::{ATTEND_EXIT, ATTEND_TRACE};
@@ -84,14 +83,16 @@ impl Thread {
 }
 
 /// Tells of a signal that is about to be delivered.
-pub fn signal(thread: &Thread, signal: Signal, info: &SigInfo) {
-    let (tid, code, value) = (thread.member.tid(), names::code(signal, info.si_code), info.value);
+pub fn signal(thread: &Thread, sent: &Sent) {
+    let Sent { signal, code, origin, value } = *sent;
     let told = match signal {
-        Signal::CHLD => format!("si_pid={value}, si_status={}", info.rest[0]),
-        _ if info.si_code <= 0 => format!("si_pid={value}"),
-        _ if value == 0 => "si_addr=NULL".into(),
-        _ => format!("si_addr={value:#x}"),
+        Signal::CHLD => format!("si_pid={origin}, si_status={value}"),
+        _ if code == SI_TIMER => format!("si_timerid={origin}"),
+        _ if code <= 0 => format!("si_pid={origin}"),
+        _ if origin == 0 => "si_addr=NULL".into(),
+        _ => format!("si_addr={origin:#x}"),
     };
+    let (tid, code) = (thread.member.tid(), names::code(signal, code));
     log::warn!("[pid {tid}] --- {signal} {{si_signo={signal}, si_code={code}, {told}}} ---");
 }
 

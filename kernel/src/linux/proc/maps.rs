@@ -1,7 +1,9 @@
 //! maps and smaps: what a program has mapped.
 
 use super::window::Window;
+use crate::initrd::File;
 use crate::linux::memory::lets_others_in;
+use crate::linux::ram::inode_behind;
 use crate::linux::thread::Thread;
 use crate::linux::tree::{self, End, Links};
 use alloc::format;
@@ -36,16 +38,13 @@ pub fn write(thread: &Thread, detail: Detail, out: &mut Window<'_>) -> fmt::Resu
         return Err(fmt::Error);
     }
     for vma in &vmas {
-        // Each is a walk of a path.
+        // Some are a walk of a path.
         if !lets_others_in() {
             return Err(fmt::Error);
         }
         let is_heap = heap.is_some_and(|heap| heap.intersection(vma.range).is_some());
-        let (path, is_file) = path_of(vma, if is_heap { "[heap]" } else { vma.name });
-        let identity = match tree::walk(thread, AT_FDCWD, &path, Links::Keep) {
-            Ok(End::Found(place)) if is_file => place.node.metadata().identity(),
-            _ => (0, 0, 0),
-        };
+        let path = path_of(vma, if is_heap { "[heap]" } else { vma.name });
+        let identity = identity(thread, vma, &path).unwrap_or_default();
         out.write_str(&maps_line(vma, &path, identity))?;
         if detail == Detail::All {
             write_pages(vma, out)?;
@@ -77,8 +76,23 @@ fn write_pages(vma: &Vma, out: &mut impl Write) -> fmt::Result {
     writeln!(out, "VmFlags: {}", names.collect::<String>())
 }
 
-/// What stands behind a vma: a path (true), else a name in brackets or nothing.
-fn path_of(vma: &Vma, name: &str) -> (String, bool) {
+/// Device and inode of the file behind a vma: of what was mapped, whatever has its name now.
+fn identity(thread: &Thread, vma: &Vma, path: &str) -> Option<(u32, u32, u64)> {
+    if let Some(inode) = inode_behind(&vma.backing) {
+        return Some(inode.metadata().identity());
+    }
+    // A device, whose name nobody can give away, or the segment of a program, which a name may have left.
+    let is_program = matches!(vma.backing, Backing::Private(_));
+    let is_named = is_program || matches!(vma.backing, Backing::Device(_));
+    let End::Found(place) = tree::walk(thread, AT_FDCWD, path, Links::Keep).ok().filter(|_| is_named)? else {
+        return None;
+    };
+    let is_same = |file: &File| path.strip_prefix('/') == Some(file.path);
+    (!is_program || place.node.program().is_some_and(is_same)).then(|| place.node.metadata().identity())
+}
+
+/// What stands behind a vma: a path, else a name in brackets or nothing.
+fn path_of(vma: &Vma, name: &str) -> String {
     let mut path = String::new();
     // Writing to a String cannot fail.
     let _ = match &vma.backing {
@@ -88,7 +102,7 @@ fn path_of(vma: &Vma, name: &str) -> (String, bool) {
         Backing::Private(source) => source.write_path(&mut path),
         Backing::Device(pager) => pager.write_path(&mut path),
     };
-    (path, !matches!(vma.backing, Backing::Anonymous))
+    path
 }
 
 /// One line of maps; `identity` is the device's numbers and the inode.

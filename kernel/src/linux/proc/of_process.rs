@@ -68,11 +68,12 @@ pub fn command_line(_: &Thread, process: &Process, out: &mut Window<'_>) -> fmt:
 /// `stat`: what `ps` and `top` read (fs/proc/array.c, `do_task_stat`). All time is the program's own, and resident
 /// memory is not counted.
 pub fn stat(thread: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
-    let (pid, parent, group) = (process.pid, process.parent(), process.group_id());
+    let (pid, parent) = (process.pid, process.parent());
+    let (group, session) = (process.group_id(), process.session_id());
     let Settings { nice, image, .. } = process.settings.lock().clone();
     let (ticks, children_ticks) = (to_ticks(process.cpu_ns()), to_ticks(process.children_ns.load(Relaxed)));
     let state = state(thread, process).chars().next().unwrap_or_default();
-    write!(out, "{pid} ({}) {state} {parent} {group} {group} 0 -1 0 0 0 0 0 ", name(thread, process))?;
+    write!(out, "{pid} ({}) {state} {parent} {group} {session} 0 -1 0 0 0 0 0 ", name(thread, process))?;
     write!(out, "{ticks} 0 {children_ticks} 0 {} {nice} ", 20 + nice)?;
     let (threads, start) = (process.living.load(Relaxed), to_ticks(image.started_ns));
     write!(out, "{threads} 0 {start} {} 0 {}", mapped_bytes(process), u64::MAX)?;

@@ -17,13 +17,11 @@ impl Actions {
     }
 
     pub fn get(&self, signal: Signal) -> SigAction {
-        self.0.get(signal.index()).copied().unwrap_or_else(SigAction::new_zeroed)
+        self.0[signal.index()]
     }
 
     pub fn set(&mut self, signal: Signal, action: SigAction) {
-        if let Some(slot) = Arc::make_mut(&mut self.0).get_mut(signal.index()) {
-            *slot = action;
-        }
+        Arc::make_mut(&mut self.0)[signal.index()] = action;
     }
 
     /// Is nothing to be done?

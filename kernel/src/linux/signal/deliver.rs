@@ -47,10 +47,10 @@ impl Thread {
     }
 
     fn deliver(&mut self, sent: &Sent) {
-        let signal = sent.signal;
         if strace::is_on() {
-            strace::signal(self, signal, &sent.info());
+            strace::signal(self, sent);
         }
+        let signal = sent.signal;
         let action = self.process.group.lock().actions.get(signal);
         match action.sa_handler_kernel {
             IGNORE => {}

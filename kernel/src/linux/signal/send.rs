@@ -28,28 +28,22 @@ impl Thread {
 /// kill(2): one process, or all of a group (0 and below -1), or all but the caller (-1).
 pub fn kill(thread: &mut Thread, pid: i32, signal: u32) -> Answer {
     let sent = sent(thread, signal, SI_USER as i32)?;
-    let (own, group) = (thread.process.pid, thread.process.group_id());
-    let mut found = false;
-    let mut send = |process: &Process| {
-        found = true;
-        if let Some(sent) = sent {
-            process.send(sent);
-        }
-    };
-    match pid {
-        1.. => process::find(pid).iter().for_each(|process| send(process)),
-        _ => process::for_each(|process| {
-            let is_meant = match pid {
-                0 => process.group_id() == group,
-                -1 => process.pid != own,
-                _ => process.group_id().checked_neg() == Some(pid),
-            };
-            if is_meant {
-                send(process);
-            }
-        }),
+    if pid > 0 {
+        return send(pid, None, sent);
     }
-    if found { Ok(0) } else { Err(Errno::ESRCH) }
+    let (own, group) = (thread.process.pid, thread.process.group_id());
+    let mut answer = Err(Errno::ESRCH);
+    process::for_each(|process| {
+        let is_meant = match pid {
+            0 => process.group_id() == group,
+            -1 => process.pid != own,
+            _ => process.group_id().checked_neg() == Some(pid),
+        };
+        if is_meant {
+            answer = send_to(process, None, sent);
+        }
+    });
+    answer
 }
 
 /// tkill(2).
@@ -59,10 +53,10 @@ pub fn tkill(thread: &mut Thread, tid: i32, signal: u32) -> Answer {
     }
     let sent = sent(thread, signal, SI_TKILL)?;
     // Mostly a thread means itself or its sisters (raise, pthread_kill).
-    let mut answer = send_to_thread(&thread.process, tid, sent);
+    let mut answer = send_to(&thread.process, Some(tid), sent);
     if answer == Err(Errno::ESRCH) {
         process::find_by(|process| {
-            answer = send_to_thread(process, tid, sent);
+            answer = send_to(process, Some(tid), sent);
             answer != Err(Errno::ESRCH)
         });
     }
@@ -74,15 +68,12 @@ pub fn tgkill(thread: &mut Thread, pid: i32, tid: i32, signal: u32) -> Answer {
     if pid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let sent = sent(thread, signal, SI_TKILL)?;
-    send_to_thread(&*process::find(pid).ok_or(Errno::ESRCH)?, tid, sent)
+    send(pid, Some(tid), sent(thread, signal, SI_TKILL)?)
 }
 
 /// rt_sigqueueinfo(2).
 pub fn sigqueue(thread: &mut Thread, pid: i32, signal: u32, info: u64) -> Answer {
-    let sent = told(thread, pid, signal, info)?;
-    let process = process::find(pid).ok_or(Errno::ESRCH)?;
-    sent.map_or(Ok(()), |sent| process.group.lock().send(None, sent)).map(|()| 0)
+    send(pid, None, told(thread, pid, signal, info)?)
 }
 
 /// rt_tgsigqueueinfo(2).
@@ -90,8 +81,7 @@ pub fn tgsigqueue(thread: &mut Thread, pid: i32, tid: i32, signal: u32, info: u6
     if pid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let sent = told(thread, pid, signal, info)?;
-    send_to_thread(&*process::find(pid).ok_or(Errno::ESRCH)?, tid, sent)
+    send(pid, Some(tid), told(thread, pid, signal, info)?)
 }
 
 /// What is to be sent; `None` for signal 0, which only asks who is there.
@@ -114,9 +104,14 @@ fn told(thread: &Thread, pid: i32, signal: u32, info: u64) -> Result<Option<Sent
     Ok(sent.map(|sent| Sent { origin: info.value, value: info.rest[0], ..sent }))
 }
 
-/// ESRCH when the thread is not there.
-fn send_to_thread(process: &Process, tid: i32, sent: Option<Sent>) -> Answer {
+/// Sends to the process of this number.
+fn send(pid: i32, tid: Option<i32>, sent: Option<Sent>) -> Answer {
+    send_to(&*process::find(pid).ok_or(Errno::ESRCH)?, tid, sent)
+}
+
+/// Sends to one thread of a process, or to whichever takes it first; ESRCH when that thread is not there.
+fn send_to(process: &Process, tid: Option<i32>, sent: Option<Sent>) -> Answer {
     let mut group = process.group.lock();
-    let member = group.find(tid).ok_or(Errno::ESRCH)?;
-    sent.map_or(Ok(()), |sent| group.send(Some(&member), sent)).map(|()| 0)
+    let member = tid.map(|tid| group.find(tid).ok_or(Errno::ESRCH)).transpose()?;
+    sent.map_or(Ok(()), |sent| group.send(member.as_deref(), sent)).map(|()| 0)
 }

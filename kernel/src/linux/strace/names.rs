@@ -63,6 +63,7 @@ fn names(kind: Kind) -> Names {
         Kind::Map => (MAP_TYPE.into(), table!(MAP_SHARED MAP_PRIVATE MAP_SHARED_VALIDATE), MAP),
         Kind::Advice => (ALL, ADVICE, &[]),
         Kind::Whence => (ALL, table!(SEEK_SET SEEK_CUR SEEK_END SEEK_DATA SEEK_HOLE), &[]),
+        Kind::Epoll => (ALL, table!(EPOLL_CTL_ADD EPOLL_CTL_DEL EPOLL_CTL_MOD), &[]),
         Kind::Fcntl => (
             ALL,
             table!(F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_GETLK F_SETLK F_SETLKW F_DUPFD_CLOEXEC),
@@ -113,7 +114,7 @@ pub fn code(signal: Signal, code: i32) -> String {
         Signal::CHLD => table!(CLD_EXITED CLD_KILLED),
         _ => &[],
     };
-    let common: Table = table!(SI_USER SI_TKILL SI_KERNEL);
+    let common: Table = table!(SI_USER SI_QUEUE SI_TIMER SI_TKILL SI_KERNEL);
     let value = i64::from(code) as u64;
     find(own, value).or(find(common, value)).map_or_else(|| format!("{code}"), String::from)
 }

@@ -5,6 +5,7 @@
 //! | fork | every process forks for as long as it can |
 //! | thread | threads until no more can be had |
 //! | memory | several processes touch memory until there is none |
+//! | hoard | pipes, files, memory files, mappings and signals until no more can be had |
 //! | kill | processes with threads, under a storm of signals to all of them |
 //! | sysfs | garbage to every attribute of the devices, while they are mapped |
 //! | exec | execve of what is no program, and with arguments that are none |
@@ -163,6 +164,98 @@ fn memory_hogs(_: &mut Random) -> Outcome {
     let is_expected = |ended: &Ended| matches!(ended, Ended::Exited(12) | Ended::Killed(libc::SIGKILL));
     ensure!(ended.iter().all(is_expected), "hogs ended with {ended:?}");
     Ok(format!("{HOGS} hogs ended"))
+}
+
+/// Each takes one thing until it is refused, and says why; 0 when it has enough.
+type Hoarder = fn() -> Errno;
+
+fn pipes() -> Errno {
+    loop {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors.
+        if let Err(errno) = unsafe {
+            sys::call(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, libc::O_NONBLOCK as usize, 0, 0, 0, 0])
+        } {
+            return errno;
+        }
+        while sys::write(ends[1], &[1; 4096]).is_ok() {}
+    }
+}
+
+/// Writes until there is no room.
+fn fill(fd: i32) -> Errno {
+    loop {
+        if let Err(errno) = sys::write(fd, &[1; 4096]) {
+            return errno;
+        }
+    }
+}
+
+fn files() -> Errno {
+    // It goes with the last descriptor of it.
+    match sys::open(c"/tmp", libc::O_TMPFILE | libc::O_RDWR) {
+        Ok(fd) => fill(fd),
+        Err(errno) => errno,
+    }
+}
+
+fn memory_files() -> Errno {
+    // SAFETY: a string that ends with a NUL.
+    match unsafe { sys::call(libc::SYS_memfd_create, [c"hoard".as_ptr() as usize, 0, 0, 0, 0, 0]) } {
+        Ok(fd) => fill(fd as i32),
+        Err(errno) => errno,
+    }
+}
+
+fn mappings() -> Errno {
+    for prot in [libc::PROT_READ, RW].into_iter().cycle().take(4000) {
+        // Of another kind than its neighbour, so none becomes a part of the other.
+        if let Err(errno) = sys::mmap(0, PAGE, prot, sys::ANON, -1, 0) {
+            return errno;
+        }
+    }
+    Errno(0)
+}
+
+fn signals() -> Errno {
+    let signal = libc::SIGRTMIN();
+    // SAFETY: the set is initialised before it is used, and siginfo_t is plain numbers.
+    let info = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigaddset(&raw mut set, signal);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        info.si_code = libc::SI_QUEUE;
+        info
+    };
+    loop {
+        let arguments = [std::process::id() as usize, signal as usize, &raw const info as usize, 0, 0, 0];
+        // SAFETY: the structure that the call reads is there.
+        if let Err(errno) = unsafe { sys::call(libc::SYS_rt_sigqueueinfo, arguments) } {
+            return errno;
+        }
+    }
+}
+
+fn hoard(_: &mut Random) -> Outcome {
+    let hoarders: [Hoarder; 5] = [pipes, files, memory_files, mappings, signals];
+    let mut children = Vec::new();
+    for hoarder in hoarders.into_iter().chain(hoarders) {
+        children.push(child("a hoarder", move || {
+            let Errno(errno) = hoarder();
+            // It keeps what it has while others want more.
+            std::thread::sleep(FUSE / 10);
+            errno
+        })?);
+    }
+    let ended: Vec<Ended> = children.into_iter().map(wait).collect::<Result<_, _>>()?;
+    let refusals = [0, libc::ENOMEM, libc::EAGAIN, libc::EMFILE, libc::ENOSPC];
+    let is_expected = |ended: &Ended| match ended {
+        Ended::Exited(errno) => refusals.contains(errno),
+        Ended::Killed(signal) => *signal == libc::SIGKILL,
+    };
+    ensure!(ended.iter().all(is_expected), "hoarders ended with {ended:?}");
+    Ok(format!("hoarders ended with {ended:?}"))
 }
 
 extern "C" fn count_signal(_: i32) {}
@@ -380,10 +473,11 @@ fn settled(enough: u64) -> Result<u64, String> {
 }
 
 fn run(mode: &str, seed: u64) -> Outcome {
-    let modes: [Mode; 6] = [
+    let modes: [Mode; 7] = [
         ("fork", fork_bomb),
         ("thread", thread_bomb),
         ("memory", memory_hogs),
+        ("hoard", hoard),
         ("kill", kill_storm),
         ("sysfs", sysfs_garbage),
         ("exec", exec_garbage),

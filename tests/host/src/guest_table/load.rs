@@ -27,15 +27,15 @@ pub fn table() -> Vec<Case> {
     table
 }
 
-fn on_checks(program: &str, nvdimm_size: &str) -> Boot {
+fn on_checks(cpus: &str, program: &str, nvdimm_size: &str) -> Boot {
     let nvdimm = format!("{{dir}}/n.img,size={nvdimm_size}");
-    let options = ["--cpus", "4", "--memory", "64M", "--timeout", "180", "--nvdimm", &nvdimm];
+    let options = ["--cpus", cpus, "--memory", "64M", "--timeout", "180", "--nvdimm", &nvdimm];
     Boot::of(program).kernel("checks").with(&options)
 }
 
 fn stress((align, size, devices, units, faults): (&str, &str, &str, &str, &str)) -> Case {
     let counts = ["--faults", faults, "--live", LIVE, "--waited", WAITED, "--seconds", "150"];
-    let boot = on_checks("stress", size).at(align).args(&["--align", align, "--devices", devices]);
+    let boot = on_checks("4", "stress", size).at(align).args(&["--align", align, "--devices", devices]);
     let boot = boot.args(&["--units", units]).args(&counts);
     let boot =
         boot.out("kills that found a live entry *").out("kills that waited for an install in flight *");
@@ -45,7 +45,7 @@ fn stress((align, size, devices, units, faults): (&str, &str, &str, &str, &str))
 /// What one owner left the next never sees.
 fn scrubbed(align: &str, size: &str, units: &str) -> Case {
     let counts = ["--faults", "20000", "--live", "200", "--seconds", "100", "--scrub", "--seed", "2"];
-    let boot = on_checks("stress", size).at(align).args(&["--align", align, "--units", units]);
+    let boot = on_checks("4", "stress", size).at(align).args(&["--align", align, "--units", units]);
     Case::new(format!("q35 {align} 4 CPUs stress with scrub")).boot(boot.args(&counts))
 }
 
@@ -58,18 +58,21 @@ fn million() -> Case {
 
 /// What programs may do to the kernel and to each other.
 fn survived() -> Vec<Case> {
-    let modes: [(&str, &str); 6] = [
+    let modes: [(&str, &str); 7] = [
         ("fork", "a fork bomb"),
         ("thread", "a thread bomb"),
         ("memory", "processes that take all memory"),
+        ("hoard", "processes that take all of everything else"),
         ("kill", "a storm of signals"),
         ("sysfs", "garbage in every attribute"),
         ("exec", "execve of garbage"),
     ];
-    let case = |(mode, what): (&str, &str)| {
+    let case = |cpus: &str, (mode, what): (&str, &str)| {
         let files = ["--file", "{dir}/garbage:/garbage", "--file", "{dir}/cut:/cut"];
-        let boot = on_checks("hostile", "64M").args(&[mode, "7"]).with(&files).at("2M");
-        Case::new(format!("q35 2M 4 CPUs survives {what}"))
+        let boot = on_checks(cpus, "hostile", "64M").args(&[mode, "7"]).with(&files).at("2M");
+        // Who dies of it is named.
+        let boot = if mode == "memory" { boot.log("/bin/hostile: out of memory at*: killed") } else { boot };
+        Case::new(format!("q35 2M {cpus} CPU(s) survives {what}"))
             .file("garbage", b"no program\n".repeat(364))
             .prepare(|paths, dir| {
                 let bytes = std::fs::read(paths.guest().join("hello"))?;
@@ -79,9 +82,9 @@ fn survived() -> Vec<Case> {
     };
     let starved =
         Boot::of("hostile").kernel("checks").args(&["memory"]).with(&["--memory", "32M", "--cpus", "4"]);
-    modes
-        .into_iter()
-        .map(case)
-        .chain([Case::new("q35 2M s3_6_memory_runs_out_under_faults").boot(starved)])
-        .collect()
+    let (bombs, _) = modes.split_at(4);
+    let mut table: Vec<Case> = modes.into_iter().map(|mode| case("4", mode)).collect();
+    table.extend(bombs.iter().map(|&mode| case("1", mode)));
+    table.push(Case::new("q35 2M s3_6_memory_runs_out_under_faults").boot(starved));
+    table
 }

@@ -44,12 +44,21 @@ fn tasks() -> Vec<Case> {
         Case::new(format!("q35 2M {cpus} CPU(s) a run ends with children that wait for each other"))
             .boot(boot)
     };
+    // Debian's gron, which is written in Go: its runtime has threads, timers, signals and an epoll.
+    let go = |cpus: &str| {
+        let options = ["--cpus", cpus, "--no-nvdimm", "--file", "{dir}/a.json:/a.json"];
+        let boot = Boot::of("/usr/bin/gron").args(&["/a.json"]).with(&options);
+        Case::new(format!("{cpus} CPU(s) gron"))
+            .file("a.json", br#"{"a":[1,{"b":null}]}"#.to_vec())
+            .boot(boot.out("json.a[1].b = null;"))
+    };
     let drained = Boot::of("drain").with(&["--memory", "64M"]).at("4K").out("made *");
     programs
         .into_iter()
         .flat_map(|program| [program.into(), format!("{program}-glibc")])
         .flat_map(|program: String| ["1", "4"].map(|cpus| case(program.clone(), cpus)))
         .chain(["1", "4"].map(ends))
+        .chain(["1", "4"].map(go))
         .chain([Case::new("q35 4K a device is disabled when memory is out").boot(drained)])
         .collect()
 }
