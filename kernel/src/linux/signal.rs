@@ -61,7 +61,7 @@ pub struct Signals {
     /// What the last fault left for sigcontext.
     last_fault: frame::FaultRecord,
     /// The number of the call that was interrupted, when SA_RESTART may start it again.
-    restart: Option<u64>,
+    pub(super) restart: Option<u64>,
 }
 
 impl Signals {

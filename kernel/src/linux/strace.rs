@@ -14,7 +14,7 @@ use super::signal::{Sent, Signal};
 use super::thread::Thread;
 use crate::arch::context::trace_syscalls;
 use crate::task::{ATTEND_EXIT, ATTEND_TRACE};
-use crate::user_memory;
+use crate::user_memory::{self, BadAddress};
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
@@ -26,7 +26,7 @@ use syscalls::{Errno, Sysno};
 /// Bytes of a buffer that are shown, as strace's `-s`.
 const SHOWN_BYTES: usize = 32;
 /// Strings of an argument vector that are shown.
-const SHOWN_STRINGS: usize = 32;
+const SHOWN_STRINGS: u64 = 32;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
 
@@ -69,12 +69,15 @@ impl Thread {
     }
 
     /// Tells of the call, now that it has been answered.
+    #[cold]
+    #[inline(never)]
     pub(super) fn trace_result(&mut self) {
         self.task.attended(ATTEND_TRACE);
         let Some(mut call) = self.traced.take() else { return };
         let (tid, number, result) = (call.tid, call.number, self.context.rax);
         call.show(call.kinds.len(), result);
-        let shown = Outcome { number, result, returns: self.task.attention() & ATTEND_EXIT == 0 };
+        let restarts = self.signals.restart.is_some();
+        let shown = Outcome { number, result, restarts, returns: self.task.attention() & ATTEND_EXIT == 0 };
         match Sysno::new(number as usize) {
             Some(name) => log::warn!("[pid {tid}] {name}({}) = {shown}", call.text),
             None => log::warn!("[pid {tid}] syscall_{number:#x}({}) = {shown}", call.text),
@@ -83,6 +86,7 @@ impl Thread {
 }
 
 /// Tells of a signal that is about to be delivered.
+#[cold]
 pub fn signal(thread: &Thread, sent: &Sent) {
     let Sent { signal, code, origin, value } = *sent;
     let told = match signal {
@@ -97,6 +101,7 @@ pub fn signal(thread: &Thread, sent: &Sent) {
 }
 
 /// Tells of the end of a process.
+#[cold]
 pub fn ended(pid: i32, status: ExitStatus) {
     match status {
         ExitStatus::Exited(status) => log::warn!("[pid {pid}] +++ exited with {status} +++"),
@@ -108,6 +113,8 @@ pub fn ended(pid: i32, status: ExitStatus) {
 struct Outcome {
     number: u32,
     result: u64,
+    /// Does a signal's handler decide whether the program sees it or the call starts again?
+    restarts: bool,
     /// Does the program see it?
     returns: bool,
 }
@@ -118,6 +125,7 @@ impl fmt::Display for Outcome {
         let result = self.result as i64;
         match (-MAX_ERRNO..0).contains(&result).then(|| Errno::new(-result as i32)) {
             _ if !self.returns => f.write_str("?"),
+            _ if self.restarts => f.write_str("? ERESTARTSYS (To be restarted if SA_RESTART is set)"),
             Some(errno) => match errno.name_and_description() {
                 Some((name, description)) => write!(f, "-1 {name} ({description})"),
                 None => write!(f, "-1 errno {}", -result),
@@ -198,17 +206,16 @@ fn show_string(text: &mut String, address: u64) -> fmt::Result {
 
 /// The strings of an array that ends with a null pointer.
 fn show_strings(text: &mut String, array: u64) -> fmt::Result {
-    let pointers = (array..).step_by(8).map(user_memory::read_value::<u64>);
     text.write_char('[')?;
-    for (index, pointer) in pointers.take_while(|pointer| !matches!(pointer, Ok(0) | Err(_))).enumerate() {
-        if index > 0 {
-            text.write_str(", ")?;
-        }
+    for index in 0..=SHOWN_STRINGS {
+        let pointer = array.checked_add(index * 8).ok_or(BadAddress).and_then(user_memory::read_value::<u64>);
+        let Ok(string @ 1..) = pointer else { break };
+        text.write_str(if index > 0 { ", " } else { "" })?;
         if index == SHOWN_STRINGS {
             text.write_str("...")?;
-            break;
+        } else {
+            show_string(text, string)?;
         }
-        show_string(text, pointer.unwrap_or(0))?;
     }
     text.write_char(']')
 }
