@@ -50,13 +50,13 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
     check_reserve()?;
     let path = tree::read_path(path)?;
     let file = find_program(thread, &path)?;
-    let mut room = ArgumentRoom { bytes: MAX_ARGUMENT_BYTES };
-    let mut argv = room.read_strings(argv)?;
+    let mut room_bytes = MAX_ARGUMENT_BYTES;
+    let mut argv = read_strings(argv, &mut room_bytes)?;
     if argv.is_empty() {
         // fs/exec.c, do_execveat_common: a program can rely on argv[0].
         argv.push(Vec::new());
     }
-    let envp = room.read_strings(envp)?;
+    let envp = read_strings(envp, &mut room_bytes)?;
     let find = |path: &str| find_program(thread, path);
     let loaded = load::load(file, &path, argv, &envp, &find).map_err(|error| {
         if thread.may_log() {
@@ -79,35 +79,29 @@ fn find_program(thread: &Thread, path: &str) -> Result<&'static File, Errno> {
     node.program().filter(|_| node.metadata().mode & 0o111 != 0).ok_or(Errno::EACCES)
 }
 
-/// What the strings and pointers may still take.
-struct ArgumentRoom {
-    bytes: u64,
-}
-
-impl ArgumentRoom {
-    /// Copies an array of strings that ends with a null pointer; the array itself may be null.
-    fn read_strings(&mut self, array: u64) -> Result<Vec<Vec<u8>>, Errno> {
-        let mut strings = Vec::new();
-        if array == 0 {
+/// Copies an array of strings that ends with a null pointer; the array itself may be null. `room_bytes` is what the
+/// strings and pointers may still take.
+fn read_strings(array: u64, room_bytes: &mut u64) -> Result<Vec<Vec<u8>>, Errno> {
+    let mut strings = Vec::new();
+    if array == 0 {
+        return Ok(strings);
+    }
+    let mut at = array;
+    loop {
+        let string: u64 = user_memory::read_value(at)?;
+        if string == 0 {
             return Ok(strings);
         }
-        let mut at = array;
-        loop {
-            let string: u64 = user_memory::read_value(at)?;
-            if string == 0 {
-                return Ok(strings);
-            }
-            // Each is copied twice more on its way to the new stack, and grows by doubling.
-            let free_bytes = machine().memory.frames.free_frames() * PAGE_SIZE;
-            if (MAX_ARGUMENT_BYTES - self.bytes + MAX_STRING_BYTES as u64) * 4 > free_bytes {
-                return Err(Errno::ENOMEM);
-            }
-            let string = user_memory::read_string(string, MAX_STRING_BYTES - 1)?.ok_or(Errno::E2BIG)?;
-            self.bytes = self.bytes.checked_sub(string.len() as u64 + 9).ok_or(Errno::E2BIG)?;
-            strings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            strings.push(string);
-            at = at.checked_add(8).ok_or(Errno::EFAULT)?;
+        // Each is copied twice more on its way to the new stack, and grows by doubling.
+        let free_bytes = machine().memory.frames.free_frames() * PAGE_SIZE;
+        if (MAX_ARGUMENT_BYTES - *room_bytes + MAX_STRING_BYTES as u64) * 4 > free_bytes {
+            return Err(Errno::ENOMEM);
         }
+        let string = user_memory::read_string(string, MAX_STRING_BYTES - 1)?.ok_or(Errno::E2BIG)?;
+        *room_bytes = room_bytes.checked_sub(string.len() as u64 + 9).ok_or(Errno::E2BIG)?;
+        strings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        strings.push(string);
+        at = at.checked_add(8).ok_or(Errno::EFAULT)?;
     }
 }
 

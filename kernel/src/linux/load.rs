@@ -13,7 +13,7 @@ use crate::arch::context::UserContext;
 use crate::clock;
 use crate::initrd::File;
 use crate::linux::image::{ImageError, Plan};
-use crate::linux::stack::{Arguments, Auxiliary, InitialStack, TooLong};
+use crate::linux::stack::{Auxiliary, InitialStack, TooLong};
 use crate::machine::machine;
 use crate::random;
 use crate::user_memory::{self, BadAddress};
@@ -137,8 +137,12 @@ pub fn load(
         signal_stack_bytes: signal::stack_bytes(),
         random,
     };
-    let arguments = Arguments { path: path.as_bytes(), argv: &argv, envp };
-    let stack = within(&space, || start_stack(&space, &arguments, &auxiliary))?;
+    let top = random_above(USER_END - STACK_RANDOM_BYTES, STACK_RANDOM_BYTES, MapSize::Size4K);
+    let stack = InitialStack::build(top, path.as_bytes(), &argv, envp, &auxiliary)?;
+    let len_bytes = stack.mapped_bytes();
+    let request = private(top - len_bytes, len_bytes, Prot::READ | Prot::WRITE);
+    space.mmap(&MapRequest { flags: VmaFlags::GROWS_DOWN, name: "[stack]", ..request })?;
+    within(&space, || user_memory::write(stack.pointer, &stack.bytes))?;
     let mut context = UserContext::default();
     context.rip = start;
     context.rsp = stack.pointer;
@@ -189,21 +193,6 @@ fn map_interpreter(path: &'static str, space: &AddressSpace, find: Find) -> Resu
     let bias = plan.bias(room + plan.align_bytes);
     plan.map(file, space, bias)?;
     Ok((bias, plan.entry.wrapping_add(bias)))
-}
-
-/// Maps the stack and puts the arguments on it.
-fn start_stack(
-    space: &AddressSpace,
-    arguments: &Arguments,
-    auxiliary: &Auxiliary,
-) -> Result<InitialStack, LoadError> {
-    let top = random_above(USER_END - STACK_RANDOM_BYTES, STACK_RANDOM_BYTES, MapSize::Size4K);
-    let stack = InitialStack::build(top, arguments, auxiliary)?;
-    let len_bytes = stack.mapped_bytes();
-    let request = private(top - len_bytes, len_bytes, Prot::READ | Prot::WRITE);
-    space.mmap(&MapRequest { flags: VmaFlags::GROWS_DOWN, name: "[stack]", ..request })?;
-    user_memory::write(stack.pointer, &stack.bytes)?;
-    Ok(stack)
 }
 
 /// A random multiple of `size` in `[start, start + span_bytes]`; `start` and the span are whole pages.

@@ -1,8 +1,8 @@
 //! Signals: what a program wants done about each, which are blocked, which wait.
 //!
-//! Three ways lead to a signal. `kill` and its kin make it pending (`send`, `group`); it is delivered on the
-//! way back from the kernel, or when it is unblocked. A fault forces it (`fault`): blocked or ignored, it kills.
-//! And a call that could only hang ends the program (`wait`). Delivery and return are in `deliver`, the bytes on
+//! Two ways lead to a signal. `kill` and its kin make it pending (`send`, `group`, `pending`); it is delivered on the
+//! way back from the kernel, or when it is unblocked, unless rt_sigtimedwait takes it first. A fault forces it
+//! (`fault`): blocked or ignored, it kills. Delivery and return are in `deliver`, the bytes on
 //! the program's stack in `frame`. Source: Linux kernel/signal.c.
 
 mod actions;

@@ -17,16 +17,6 @@ pub const MAX_ARGUMENT_BYTES: u64 = 2 << 20;
 pub const CLOCK_TICKS: u64 = 100;
 const PLATFORM: &[u8] = b"x86_64\0";
 
-/// What a program is started with.
-pub struct Arguments<'a> {
-    /// Its path, without NUL.
-    pub path: &'a [u8],
-    /// Its arguments, without NULs.
-    pub argv: &'a [Vec<u8>],
-    /// Its environment, `NAME=value` without NULs.
-    pub envp: &'a [Vec<u8>],
-}
-
 /// What the auxiliary vector says about the program and the machine.
 pub struct Auxiliary {
     /// Where the program headers are in memory; 0 when they are not.
@@ -67,17 +57,26 @@ pub struct TooLong {
 }
 
 impl InitialStack {
-    /// Lays out the stack that ends at `top`, a multiple of the page size well above [`MAX_ARGUMENT_BYTES`].
-    pub fn build(top: u64, arguments: &Arguments, auxiliary: &Auxiliary) -> Result<InitialStack, TooLong> {
-        let len_bytes = argument_bytes(arguments);
+    /// Lays out the stack that ends at `top`, a multiple of the page size well above [`MAX_ARGUMENT_BYTES`]: for the
+    /// program at `path`, with arguments and `NAME=value` strings, all without NULs.
+    pub fn build(
+        top: u64,
+        path: &[u8],
+        argv: &[Vec<u8>],
+        envp: &[Vec<u8>],
+        auxiliary: &Auxiliary,
+    ) -> Result<InitialStack, TooLong> {
+        // With their NULs and pointers.
+        let strings = argv.iter().chain(envp).map(|string| string.len() as u64 + 9);
+        let len_bytes = strings.sum::<u64>() + path.len() as u64;
         if len_bytes > MAX_ARGUMENT_BYTES {
             return Err(TooLong { len_bytes });
         }
         let mut strings = Vec::new();
-        let argv = push_strings(&mut strings, arguments.argv);
+        let argv = push_strings(&mut strings, argv);
         let arguments_len = strings.len() as u64;
-        let envp = push_strings(&mut strings, arguments.envp);
-        let path = push_string(&mut strings, arguments.path);
+        let envp = push_strings(&mut strings, envp);
+        let path = push_string(&mut strings, path);
         strings.extend_from_slice(&[0; 8]);
         let strings_start = top - strings.len() as u64;
 
@@ -139,12 +138,6 @@ impl Auxiliary {
     }
 }
 
-/// Bytes of all strings with their NULs and pointers.
-fn argument_bytes(arguments: &Arguments) -> u64 {
-    let strings = arguments.argv.iter().chain(arguments.envp);
-    strings.map(|string| string.len() as u64 + 9).sum::<u64>() + arguments.path.len() as u64
-}
-
 /// Appends strings; their offsets.
 fn push_strings(area: &mut Vec<u8>, strings: &[Vec<u8>]) -> Vec<u64> {
     strings.iter().map(|string| push_string(area, string)).collect()
@@ -190,8 +183,7 @@ mod tests {
     fn a_program_finds_argc_argv_envp_and_auxv_as_on_linux() {
         let argv = vec![b"/bin/prog".to_vec(), b"".to_vec(), b"two words".to_vec()];
         let envp = vec![b"HOME=/".to_vec()];
-        let arguments = Arguments { path: b"/bin/prog", argv: &argv, envp: &envp };
-        let stack = InitialStack::build(TOP, &arguments, &auxiliary()).unwrap();
+        let stack = InitialStack::build(TOP, b"/bin/prog", &argv, &envp, &auxiliary()).unwrap();
         let sp = stack.pointer;
         assert_eq!(sp % 16, 0);
         assert_eq!(sp + stack.bytes.len() as u64, TOP);
@@ -226,8 +218,7 @@ mod tests {
     fn the_stack_pointer_is_aligned_for_every_number_of_arguments() {
         for count in 0..9 {
             let argv = vec![b"x".to_vec(); count];
-            let arguments = Arguments { path: b"x", argv: &argv, envp: &[] };
-            let stack = InitialStack::build(TOP, &arguments, &auxiliary()).unwrap();
+            let stack = InitialStack::build(TOP, b"x", &argv, &[], &auxiliary()).unwrap();
             assert_eq!(stack.pointer % 16, 0);
             assert_eq!(word(&stack, stack.pointer), count as u64);
             assert!(stack.mapped_bytes() >= stack.bytes.len() as u64 + 4096);
@@ -237,8 +228,7 @@ mod tests {
     #[test]
     fn arguments_beyond_a_quarter_of_the_stack_are_too_long() {
         let argv = vec![vec![b'x'; 2 << 20]];
-        let arguments = Arguments { path: b"x", argv: &argv, envp: &[] };
-        let error = InitialStack::build(TOP, &arguments, &auxiliary()).unwrap_err();
+        let error = InitialStack::build(TOP, b"x", &argv, &[], &auxiliary()).unwrap_err();
         assert!(error.len_bytes > MAX_ARGUMENT_BYTES);
     }
 }

@@ -134,11 +134,6 @@ impl Thread {
         self.process.group.lock().end(status);
     }
 
-    /// How the process is about to end, if it is.
-    pub(super) fn ending(&self) -> Option<ExitStatus> {
-        self.process.group.lock().ending
-    }
-
     /// The path of the program's file, without the slash at its start.
     pub(super) fn name(&self) -> &'static str {
         self.program.image.executable.path

@@ -5,7 +5,7 @@ use crate::initrd::File;
 use crate::linux::memory::private;
 use alloc::sync::Arc;
 use core::fmt;
-use mm::pager::{PageSource, Prot, Refusal};
+use mm::pager::{PageSource, Refusal};
 use mm::range::{PAGE_SIZE, PhysRange};
 use mm::space::{AddressSpace, MapRequest};
 use mm::vma::Backing;
@@ -16,48 +16,35 @@ impl Plan<'_> {
     /// `bias_bytes` is what [`Plan::bias`] gave (it may wrap around 0). A refusal leaves the space half
     /// filled: the caller drops it.
     pub fn map(&self, file: &'static File, space: &AddressSpace, bias_bytes: u64) -> Result<(), Refusal> {
-        self.segments.iter().try_for_each(|segment| map_segment(segment, file, space, bias_bytes))
+        self.segments.iter().try_for_each(|segment| segment.map(file, space, bias_bytes))
     }
 }
 
-fn map_segment(
-    segment: &Segment,
-    file: &'static File,
-    space: &AddressSpace,
-    bias_bytes: u64,
-) -> Result<(), Refusal> {
-    let start = segment.first_page().wrapping_add(bias_bytes);
-    let file_end = match segment.file_bytes {
-        0 => start,
-        bytes => page_up(segment.address + bytes).wrapping_add(bias_bytes),
-    };
-    let end = segment.last_page_end().wrapping_add(bias_bytes);
-    if file_end > start {
-        // Where zeros follow the segment's last file byte, the file ends there for this mapping: the rest of
-        // the page is then zero without anybody clearing it.
-        let pages = match segment.memory_bytes > segment.file_bytes {
-            true => FilePages::cut(file, segment.offset_bytes + segment.file_bytes),
-            false => FilePages::whole(file),
+impl Segment {
+    fn map(&self, file: &'static File, space: &AddressSpace, bias_bytes: u64) -> Result<(), Refusal> {
+        let start = self.first_page();
+        let file_end = match self.file_bytes {
+            0 => start,
+            bytes => page_up(self.address + bytes),
         };
-        let backing = Backing::Private(Arc::new(pages));
-        map_at(space, start, file_end - start, segment.prot, backing, page_down(segment.offset_bytes))?;
+        let map = |start: u64, end: u64, backing: Backing, offset_bytes: u64| {
+            let place = private(start.wrapping_add(bias_bytes), end - start, self.prot);
+            space.mmap(&MapRequest { backing, offset_bytes, ..place }).map(drop)
+        };
+        if file_end > start {
+            // Where zeros follow the segment's last file byte, the file ends there for this mapping: the rest of
+            // the page is then zero without anybody clearing it.
+            let pages = match self.memory_bytes > self.file_bytes {
+                true => FilePages::cut(file, self.offset_bytes + self.file_bytes),
+                false => FilePages::whole(file),
+            };
+            map(start, file_end, Backing::Private(Arc::new(pages)), page_down(self.offset_bytes))?;
+        }
+        if self.last_page_end() > file_end {
+            map(file_end, self.last_page_end(), Backing::Anonymous, 0)?;
+        }
+        Ok(())
     }
-    if end > file_end {
-        map_at(space, file_end, end - file_end, segment.prot, Backing::Anonymous, 0)?;
-    }
-    Ok(())
-}
-
-fn map_at(
-    space: &AddressSpace,
-    address: u64,
-    len_bytes: u64,
-    prot: Prot,
-    backing: Backing,
-    offset_bytes: u64,
-) -> Result<(), Refusal> {
-    let request = MapRequest { backing, offset_bytes, ..private(address, len_bytes, prot) };
-    space.mmap(&request).map(drop)
 }
 
 /// The pages of an initrd file, for private mappings.

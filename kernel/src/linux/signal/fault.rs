@@ -80,27 +80,20 @@ impl Thread {
     fn fault_signal(&mut self, signal: Signal, code: u32, address: u64) {
         let rip = self.context.rip;
         self.force(signal, code as i32, address);
-        if self.ending() == Some(ExitStatus::Killed(signal)) {
-            let FaultRecord { trap, error, .. } = self.signals.last_fault;
-            let name = self.name();
-            if trap == PAGE_FAULT {
-                log::warn!(
-                    "/{name}: killed by {signal}: {} at {address:#x}, rip {rip:#x}",
-                    describe(signal, code)
-                );
-            } else {
-                log::warn!("/{name}: killed by {signal}: exception {trap}, error {error:#x}, rip {rip:#x}");
-            }
+        if self.process.group.lock().ending != Some(ExitStatus::Killed(signal)) {
+            return;
         }
-    }
-}
-
-/// Why a page fault could not be served, in words.
-fn describe(signal: Signal, code: u32) -> &'static str {
-    match code {
-        _ if signal == Signal::BUS => "nothing behind the mapping",
-        SEGV_ACCERR => "access not allowed",
-        _ => "nothing mapped",
+        let (name, FaultRecord { trap, error, .. }) = (self.name(), self.signals.last_fault);
+        if trap == PAGE_FAULT {
+            let why = match code {
+                _ if signal == Signal::BUS => "nothing behind the mapping",
+                SEGV_ACCERR => "access not allowed",
+                _ => "nothing mapped",
+            };
+            log::warn!("/{name}: killed by {signal}: {why} at {address:#x}, rip {rip:#x}");
+        } else {
+            log::warn!("/{name}: killed by {signal}: exception {trap}, error {error:#x}, rip {rip:#x}");
+        }
     }
 }
 
@@ -108,13 +101,13 @@ fn describe(signal: Signal, code: u32) -> &'static str {
 /// (arch/x86/kernel/fpu/core.c, `fpu__exception_code`).
 fn float_error(vector: u8) -> Option<u32> {
     let area = fpu::save();
-    let word = |at: usize| area.0.get(at..).and_then(<[u8]>::first_chunk).copied().unwrap_or([0; 4]);
+    let word =
+        |at: usize| area.0.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_le_bytes(*b));
     let raised = if vector == 16 {
-        // FCW at 0, FSW at 2.
-        let [c0, c1, s0, s1] = word(0);
-        u32::from(u16::from_le_bytes([s0, s1]) & !u16::from_le_bytes([c0, c1]))
+        // FCW in the lower half, FSW in the upper one.
+        (word(0) >> 16) & !word(0)
     } else {
-        let mxcsr = u32::from_le_bytes(word(24));
+        let mxcsr = word(24);
         !(mxcsr >> 7) & mxcsr
     };
     let codes =
