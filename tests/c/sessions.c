@@ -1,4 +1,4 @@
-/* Sessions, process groups, priorities, locks of files, ranges of descriptors. Runs on any Linux as root, too. */
+/* Sessions, process groups, priorities, locks and owners of files, ranges of descriptors. Runs on any Linux as root, too. */
 #define _GNU_SOURCE
 #include "ktap.h"
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -248,6 +249,54 @@ static int a_lock_is_waited_for(void) {
 	return 0;
 }
 
+static int record(int fd, int command, short kind, long start, long len) {
+	struct flock lock = {.l_type = kind, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
+	return fcntl(fd, command, &lock);
+}
+
+/* What a child may do with bytes of the file; a child has no locks of its parent. */
+static int is_free(const char *path, short kind, long start, long len) {
+	pid_t pid = fork();
+	if (pid == 0)
+		_exit(record(open(path, O_RDWR), F_SETLK, kind, start, len) == 0 ? 1 : errno == EAGAIN ? 0 : 2);
+	return exit_status(pid);
+}
+
+/* sqlite does all of this. */
+static int a_record_lock_belongs_to_the_process(void) {
+	const char *path = "/tmp/records";
+	int fd = open(path, O_RDWR | O_CREAT, 0600), other = open(path, O_RDWR), reader = open(path, O_RDONLY);
+	EXPECT(record(fd, F_SETLK, F_WRLCK, 100, 100) == 0 && record(other, F_SETLK, F_WRLCK, 150, 100) == 0);
+	EXPECT(is_free(path, F_RDLCK, 0, 100) == 1 && is_free(path, F_RDLCK, 99, 2) == 0);
+	EXPECT(is_free(path, F_WRLCK, 249, 1) == 0 && is_free(path, F_WRLCK, 250, 0) == 1);
+	/* A hole, and bytes that others may read. */
+	EXPECT(record(fd, F_SETLK, F_UNLCK, 120, 10) == 0 && record(fd, F_SETLK, F_RDLCK, 200, 10) == 0);
+	EXPECT(is_free(path, F_WRLCK, 120, 10) == 1 && is_free(path, F_WRLCK, 119, 1) == 0 && is_free(path, F_WRLCK, 130, 1) == 0);
+	EXPECT(is_free(path, F_RDLCK, 200, 10) == 1 && is_free(path, F_WRLCK, 205, 1) == 0 && is_free(path, F_RDLCK, 210, 1) == 0);
+	pid_t parent = getpid(), pid = fork();
+	if (pid == 0) {
+		struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_END, .l_start = 125, .l_len = 0};
+		if (fcntl(other, F_GETLK, &lock) != 0 || lock.l_type != F_WRLCK || lock.l_pid != parent)
+			_exit(1);
+		_exit(lock.l_whence == SEEK_SET && lock.l_start >= 130 && lock.l_len > 0 ? 0 : 2);
+	}
+	EXPECT(exit_status(pid) == 0);
+	EXPECT(record(reader, F_SETLK, F_WRLCK, 0, 1) == -1 && errno == EBADF);
+	EXPECT(record(fd, F_SETLK, F_WRLCK, -1, 1) == -1 && errno == EINVAL);
+	EXPECT(record(fd, F_SETLK, 7, 0, 1) == -1 && errno == EINVAL && fcntl(fd, F_SETLK, 1) == -1 && errno == EFAULT);
+	/* Whatever descriptor of the file is closed, all of them are gone. */
+	EXPECT(close(reader) == 0 && is_free(path, F_WRLCK, 0, 0) == 1);
+	/* Who waits gets it when it is free. */
+	EXPECT(record(fd, F_SETLK, F_WRLCK, 0, 0) == 0);
+	pid = fork();
+	if (pid == 0)
+		_exit(record(fd, F_SETLKW, F_WRLCK, 5, 1) == 0 ? 0 : 1);
+	nap(20);
+	EXPECT(waitpid(pid, NULL, WNOHANG) == 0 && record(fd, F_SETLK, F_UNLCK, 0, 0) == 0 && exit_status(pid) == 0);
+	close(fd), close(other);
+	return unlink(path);
+}
+
 /* libpmemobj maps a pool, closes it, and relies on the lock. */
 static int a_mapping_of_a_device_keeps_the_lock(void) {
 	const char *device = "/dev/dax0.0";
@@ -270,6 +319,34 @@ static int a_mapping_of_a_device_keeps_the_lock(void) {
 	EXPECT(flock(fd, LOCK_EX) == 0 && exit_status(pid) == 0);
 	EXPECT(flock(fd, LOCK_UN) == 0 && close(fd) == 0);
 	return 0;
+}
+
+static int has_line(const char *path, const char *text) {
+	char bytes[4096];
+	int fd = open(path, O_RDONLY);
+	ssize_t len = read(fd, bytes, sizeof bytes);
+	close(fd);
+	return len > 0 && memmem(bytes, len, text, strlen(text)) != NULL;
+}
+
+/* ls, cp, tar and df ask for these, and complain of any other answer. */
+static int owners_and_attributes_are_what_tools_expect(void) {
+	const char *path = "/tmp/owned";
+	int fd = open(path, O_RDWR | O_CREAT, 0600), ends[2];
+	char value[8];
+	EXPECT(fd >= 0 && pipe(ends) == 0);
+	EXPECT(chown(path, 0, 0) == 0 && fchown(fd, -1, 0) == 0 && lchown(path, -1, -1) == 0);
+	EXPECT(fchownat(AT_FDCWD, path, 0, 0, AT_SYMLINK_NOFOLLOW) == 0);
+	EXPECT(chown("/tmp/none", 0, 0) == -1 && errno == ENOENT && fchown(99, 0, 0) == -1 && errno == EBADF);
+	EXPECT(fchownat(AT_FDCWD, path, 0, 0, 1) == -1 && errno == EINVAL);
+	EXPECT(getxattr(path, "security.selinux", value, 8) == -1 && (errno == EOPNOTSUPP || errno == ENODATA));
+	EXPECT(fgetxattr(fd, "user.x", value, 8) == -1 && (errno == EOPNOTSUPP || errno == ENODATA));
+	EXPECT(posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL) == 0 && posix_fadvise(fd, 0, 0, 99) == EINVAL);
+	EXPECT(posix_fadvise(ends[0], 0, 0, 0) == ESPIPE && posix_fadvise(99, 0, 0, 0) == EBADF);
+	EXPECT(syncfs(fd) == 0 && syncfs(99) == -1 && errno == EBADF);
+	EXPECT(has_line("/proc/self/mountinfo", " - proc ") && has_line("/proc/self/environ", "PATH="));
+	close(fd), close(ends[0]), close(ends[1]);
+	return unlink(path);
 }
 
 static int a_range_of_descriptors_is_closed(void) {
@@ -298,7 +375,9 @@ int main(int argc, char **argv) {
 		TEST(a_priority_is_kept_and_inherited),
 		TEST(a_lock_belongs_to_the_open_file),
 		TEST(a_lock_is_waited_for),
+		TEST(a_record_lock_belongs_to_the_process),
 		TEST(a_mapping_of_a_device_keeps_the_lock),
+		TEST(owners_and_attributes_are_what_tools_expect),
 		TEST(a_range_of_descriptors_is_closed),
 	};
 	if (argc > 1 && strcmp(argv[1], "--wait") == 0)

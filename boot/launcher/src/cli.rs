@@ -50,7 +50,9 @@ pub enum Command {
 /// The program and what it finds in the guest.
 #[derive(Debug, Args)]
 pub struct ProgramOptions {
-    /// A file for the guest (GUEST: an absolute path, by default /NAME); repeatable
+    /// A file or a folder for the guest (GUEST: an absolute path, by default /NAME); repeatable
+    ///
+    /// A folder comes with all that is in it; one that is named by an absolute path goes to the same path.
     #[arg(long = "file", value_name = "HOST[:GUEST]")]
     pub files: Vec<Place>,
     /// Bring no interpreter and no libraries

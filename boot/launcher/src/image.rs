@@ -45,7 +45,8 @@ impl Image {
             [0x7f, b'E', b'L', b'F', ..] => {
                 return Err("is a 32-bit or big-endian ELF, not ELF64 x86-64".into());
             }
-            _ => return Err("is not an ELF program".into()),
+            [] => return Err("is empty".into()),
+            _ => return Err("is neither an ELF program nor a script (#!)".into()),
         }
         let data = &ReadCache::new(file);
         let broken = |error: Error| format!("is a damaged ELF: {error}");

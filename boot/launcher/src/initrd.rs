@@ -7,6 +7,7 @@
 //! `.daxite/argv` and `.daxite/envp` hold strings that each end with a NUL: `argv[0]` is the program as
 //! typed, while the file that runs is `/bin/NAME`.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::ProgramOptions;
 use crate::failure::Failure;
+use crate::folder::Contents;
 use crate::libraries;
 use crate::place::Place;
 use crate::program;
@@ -26,15 +28,19 @@ const HEADER: usize = 110;
 /// What the kernel and a small program need beside the initrd.
 const KERNEL_ROOM: Size = Size(4 << 20);
 const REGULAR: u32 = 0o100_000;
+const FOLDER: u32 = 0o040_000;
+const LINK: u32 = 0o120_000;
 /// Where a dynamic program looks for its libraries: ours is handed on to it.
 const LIBRARY_PATH: &str = "LD_LIBRARY_PATH=";
 /// The name that ends an archive.
 pub const TRAILER: &str = "TRAILER!!!";
 
 /// The files of an initrd. Nothing but their metadata is read before it is written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Initrd {
     entries: Vec<Entry>,
+    /// The names of those that are files.
+    names: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -59,24 +65,34 @@ impl Initrd {
         let command = options.argv();
         let program = Path::new(command.first().map_or(OsStr::new(""), OsString::as_os_str));
         program::check(program)?;
-        let mut initrd = Self { entries: Vec::new() };
+        let mut initrd = Self::default();
         let argv = command.iter().map(|argument| argument.as_bytes());
-        initrd.add_bytes(".daxite/argv", nul_ended(argv))?;
+        initrd.add_bytes(".daxite/argv", REGULAR | 0o444, nul_ended(argv))?;
         let program = Place { host: program.into(), guest: program::guest_path(program) };
+        let contents = Contents::of(&options.files, &program)?;
         let mut env = options.environment(has_colour);
         let mut needed = Vec::new();
         if !options.no_libs {
             let set = env.iter().find_map(|variable| variable.strip_prefix(LIBRARY_PATH)).map(str::to_owned);
             let folders = set.or_else(|| std::env::var("LD_LIBRARY_PATH").ok()).unwrap_or_default();
-            needed = libraries::needed_by(&program, &options.files, &folders)?;
+            needed = libraries::needed_by(&program, &contents.places, &folders)?;
             if !needed.is_empty() && !folders.is_empty() {
                 env.retain(|variable| !variable.starts_with(LIBRARY_PATH));
                 env.push(format!("{LIBRARY_PATH}{folders}"));
             }
         }
-        initrd.add_bytes(".daxite/envp", nul_ended(env.iter().map(String::as_bytes)))?;
-        for place in [&program].into_iter().chain(&options.files).chain(&needed) {
-            initrd.add_file(place)?;
+        initrd.add_bytes(".daxite/envp", REGULAR | 0o444, nul_ended(env.iter().map(String::as_bytes)))?;
+        for place in [&program].into_iter().chain(&contents.places).chain(&needed) {
+            match contents.links.get(&place.guest) {
+                Some(target) => {
+                    initrd.add_bytes(
+                        &place.guest[1..],
+                        LINK | 0o777,
+                        target.as_os_str().as_bytes().into(),
+                    )?;
+                }
+                None => initrd.add_file(place)?,
+            }
         }
         Ok(initrd)
     }
@@ -125,29 +141,32 @@ impl Initrd {
         write_header(out, &trailer, 0, name_len)
     }
 
-    fn add_bytes(&mut self, name: &str, bytes: Vec<u8>) -> Result<(), Failure> {
+    fn add_bytes(&mut self, name: &str, mode: u32, bytes: Vec<u8>) -> Result<(), Failure> {
         let len = newc_len(name, bytes.len() as u64)?;
-        let source = Source::Bytes(bytes);
-        self.entries.push(Entry { name: name.into(), source, mode: REGULAR | 0o444, mtime: 0, len });
+        self.entries.push(Entry { name: name.into(), source: Source::Bytes(bytes), mode, mtime: 0, len });
         Ok(())
     }
 
     fn add_file(&mut self, Place { host, guest }: &Place) -> Result<(), Failure> {
         let fail = |why: String| Failure::launcher(format!("file {}: {why}", host.display()));
         let meta = fs::metadata(host).map_err(|error| fail(error.to_string()))?;
+        let name = guest.trim_start_matches('/');
+        let permissions = meta.permissions().mode() & 0o7777;
+        if meta.is_dir() {
+            return self.add_bytes(name, FOLDER | permissions, Vec::new());
+        }
         if !meta.is_file() {
-            return Err(fail("is not a regular file; give each file of a folder by its own --file".into()));
+            return Err(fail("is neither a regular file nor a folder".into()));
         }
         // Opened once now, so that a missing permission is told with the file's name.
         File::open(host).map_err(|error| fail(error.to_string()))?;
-        let name = guest.trim_start_matches('/');
-        if self.entries.iter().any(|entry| entry.name == name) {
+        if !self.names.insert(name.into()) {
             return Err(fail(format!("{guest} is already taken in the guest: use --file HOST:GUEST")));
         }
         self.entries.push(Entry {
             name: name.into(),
             source: Source::Host(host.clone()),
-            mode: REGULAR | (meta.permissions().mode() & 0o7777),
+            mode: REGULAR | permissions,
             mtime: u32::try_from(meta.mtime()).unwrap_or(0),
             len: newc_len(guest, meta.len())?,
         });

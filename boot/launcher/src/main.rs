@@ -17,6 +17,7 @@ mod channels;
 mod cli;
 mod dry_run;
 mod failure;
+mod folder;
 mod image;
 mod initrd;
 mod kernel_log;

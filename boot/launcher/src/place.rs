@@ -74,7 +74,7 @@ impl Place {
     }
 }
 
-/// `HOST[:GUEST]`: by default /NAME.
+/// `HOST[:GUEST]`: by default /NAME, but the same path for a folder that is named by an absolute one.
 impl FromStr for Place {
     type Err = String;
 
@@ -82,6 +82,7 @@ impl FromStr for Place {
         // The last ":/" divides, so a name with a colon of its own still works.
         let (host, guest) = match text.rfind(":/") {
             Some(at) => (&text[..at], &text[at + 1..]),
+            None if text.starts_with('/') && Path::new(text).is_dir() => (text, text.trim_end_matches('/')),
             None => (text, "/"),
         };
         let host = PathBuf::from(host);

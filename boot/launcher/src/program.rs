@@ -113,10 +113,10 @@ mod tests {
         let aarch64 = elf_header(elf::EM_AARCH64, elf::ET_EXEC);
         let static_program = elf_header(elf::EM_X86_64, elf::ET_EXEC);
         for (bytes, mode, word) in [
-            (&b""[..], 0o755, "not an ELF"),
-            (b"#! \n", 0o755, "not an ELF"),
+            (&b""[..], 0o755, "is empty"),
+            (b"#! \n", 0o755, "neither an ELF program nor a script"),
             (b"#!/bin/sh\n", 0o644, "chmod +x"),
-            (b"\x7fEL", 0o755, "not an ELF"),
+            (b"\x7fEL", 0o755, "neither an ELF"),
             (b"\x7fELF\x01\x01 and more than 20 bytes", 0o755, "32-bit"),
             (b"\x7fELF\x02\x01 and more than 20 bytes", 0o755, "damaged"),
             (&object_file, 0o755, "object file"),

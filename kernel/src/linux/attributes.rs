@@ -1,4 +1,4 @@
-//! Calls about a file as a whole: chmod, utimensat, truncate, statfs.
+//! Calls about a file as a whole: chmod, chown, utimensat, truncate, statfs.
 
 use super::abi::{Statfs, Timespec};
 use super::errno::{Answer, Errno};
@@ -31,6 +31,26 @@ pub fn fchmod(thread: &mut Thread, fd: i32, mode: u32) -> Answer {
 fn set_mode(node: &dyn Node, mode: u32) -> Answer {
     node.inode().ok_or(Errno::EPERM)?.set_permissions(mode);
     Ok(0)
+}
+
+/// chown(2), lchown(2), fchownat(2), with a user and a group.
+pub fn fchownat(thread: &mut Thread, directory: i32, path: u64, owner: [u32; 2], flags: u32) -> Answer {
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    tree::find(thread, directory, path, flags)?;
+    keep_owner(owner)
+}
+
+/// fchown(2).
+pub fn fchown(thread: &mut Thread, fd: i32, owner: [u32; 2]) -> Answer {
+    thread.file(fd)?;
+    keep_owner(owner)
+}
+
+/// All files are root's and stay so; -1 asks for no change.
+fn keep_owner(owner: [u32; 2]) -> Answer {
+    if owner.iter().all(|id| [0, !0].contains(id)) { Ok(0) } else { Err(Errno::EPERM) }
 }
 
 /// utimensat(2): the time of the last change, which is the only one that is kept. No path is the descriptor's file.

@@ -5,12 +5,12 @@
 
 use super::errno::{Answer, Errno};
 use super::memory::{check_reserve, vec_for};
-use super::process::{Inherited, Process, Program};
+use super::process::{ExitStatus, Inherited, Process, Program};
 use super::signal::{Member, Signal};
 use super::thread::{Newborn, Thread, conceive};
 use crate::machine::machine;
-use crate::task;
 use crate::task::park::Interruptible;
+use crate::task::{self, ATTEND_EXIT};
 use crate::user_memory;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering;
@@ -238,7 +238,12 @@ fn child_process(thread: &Thread, wish: &Wish, first: &Arc<Member>) -> Result<Ar
         true => (parent.parent(), parent.exit_signal.load(Ordering::Relaxed)),
         false => (parent.pid, wish.exit_signal as i32),
     };
-    Process::publish(first, Inherited { parent, exit_signal, kin, actions, settings })
+    let process = Process::publish(first, Inherited { parent, exit_signal, kin, actions, settings })?;
+    // Who killed all at once before the child was in the table did not see it (Linux: fork fails, copy_process).
+    if thread.task.attention() & ATTEND_EXIT != 0 {
+        process.group.lock().end(ExitStatus::Killed(Signal::KILL));
+    }
+    Ok(process)
 }
 
 /// EINVAL, with what was asked for in the log.

@@ -16,8 +16,8 @@ use crate::user_memory;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use linux_raw_sys::general::{
-    SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, SPLICE_F_GIFT, SPLICE_F_MORE, SPLICE_F_MOVE,
-    UIO_MAXIOV,
+    POSIX_FADV_NOREUSE, SEEK_CUR, SEEK_DATA, SEEK_END, SEEK_HOLE, SEEK_SET, SPLICE_F_GIFT, SPLICE_F_MORE,
+    SPLICE_F_MOVE, UIO_MAXIOV,
 };
 use mm::range::{PAGE_SIZE, USER_END};
 use zerocopy::{Immutable, IntoBytes};
@@ -87,6 +87,15 @@ pub fn lseek(thread: &mut Thread, fd: i32, offset: i64, whence: u32) -> Answer {
     let position = base.checked_add_signed(offset).filter(|&position| position <= i64::MAX as u64);
     file.set_position(position.ok_or(Errno::EINVAL)?);
     Ok(file.position())
+}
+
+/// fadvise64(2): nothing is read ahead or kept back.
+pub fn fadvise(thread: &mut Thread, fd: i32, len_bytes: i64, advice: u32) -> Answer {
+    match thread.file(fd)?.node.seek() {
+        Seek::Pipe => Err(Errno::ESPIPE),
+        _ if len_bytes < 0 || advice > POSIX_FADV_NOREUSE => Err(Errno::EINVAL),
+        _ => Ok(0),
+    }
 }
 
 /// fsync(2), fdatasync(2).

@@ -150,7 +150,12 @@ pub fn load(
     context.rflags = 0x202;
     let heap = random_above(plan.high().wrapping_add(bias), HEAP_RANDOM_BYTES, MapSize::Size4K);
     let program = Program {
-        image: Image { executable, arguments: stack.arguments, started_ns: clock::monotonic_ns() },
+        image: Image {
+            executable,
+            arguments: stack.arguments,
+            environment: stack.environment,
+            started_ns: clock::monotonic_ns(),
+        },
         auxv: stack.bytes[stack.auxv].into(),
         program_break: SpaceLock::new(ProgramBreak::new(heap)),
     };

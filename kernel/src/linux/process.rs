@@ -95,6 +95,8 @@ pub struct Image {
     pub executable: &'static File,
     /// Where the strings of its arguments lie.
     pub arguments: Range<u64>,
+    /// The same of its environment.
+    pub environment: Range<u64>,
     /// The monotonic clock when it was loaded, in nanoseconds.
     pub started_ns: u64,
 }

@@ -46,6 +46,8 @@ pub struct InitialStack {
     pub auxv: Range<usize>,
     /// Where the arguments' strings are, one behind the other.
     pub arguments: Range<u64>,
+    /// The same of the environment.
+    pub environment: Range<u64>,
 }
 
 /// The arguments and the environment are too long (E2BIG).
@@ -76,6 +78,7 @@ impl InitialStack {
         let argv = push_strings(&mut strings, argv);
         let arguments_len = strings.len() as u64;
         let envp = push_strings(&mut strings, envp);
+        let environment_end = strings.len() as u64;
         let path = push_string(&mut strings, path);
         strings.extend_from_slice(&[0; 8]);
         let strings_start = top - strings.len() as u64;
@@ -101,8 +104,9 @@ impl InitialStack {
         bytes.extend_from_slice(PLATFORM);
         bytes.resize((strings_start - pointer) as usize, 0);
         bytes.append(&mut strings);
-        let arguments = strings_start..strings_start + arguments_len;
-        Ok(InitialStack { pointer, bytes, auxv, arguments })
+        let environment = strings_start + arguments_len..strings_start + environment_end;
+        let arguments = strings_start..environment.start;
+        Ok(InitialStack { pointer, bytes, auxv, arguments, environment })
     }
 
     /// Bytes that the stack must have at its first instruction: what is on it and 128 KiB, in whole pages.

@@ -6,8 +6,8 @@ use super::*;
 
 fn initrd(files: &[(&str, &[u8])]) -> (TempDir, Initrd) {
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
-    let mut initrd = Initrd { entries: Vec::new() };
-    initrd.add_bytes(".daxite/argv", b"prog\0".to_vec()).expect("small");
+    let mut initrd = Initrd::default();
+    initrd.add_bytes(".daxite/argv", REGULAR | 0o444, b"prog\0".to_vec()).expect("small");
     for (name, bytes) in files {
         let host = dir.path().join(name.replace('/', "_"));
         fs::write(&host, bytes).expect("written");
@@ -92,9 +92,8 @@ fn two_files_cannot_have_one_guest_path() {
     let twice =
         initrd.add_file(&Place { host: dir.path().join("_data"), guest: "/data".into() }).expect_err("taken");
     assert!(twice.message.contains("/data is already taken"), "{twice}");
-    let folder =
-        initrd.add_file(&Place { host: dir.path().into(), guest: "/dir".into() }).expect_err("a folder");
-    assert!(folder.message.contains("not a regular file"), "{folder}");
+    let device = initrd.add_file(&Place { host: "/dev/null".into(), guest: "/null".into() });
+    assert!(device.expect_err("a device").message.contains("neither a regular file nor a folder"));
 }
 
 #[test]

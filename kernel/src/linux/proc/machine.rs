@@ -3,6 +3,7 @@
 use super::window::Window;
 use crate::clock;
 use crate::linux::process;
+use crate::linux::stat::FileSystem;
 use crate::linux::thread::Thread;
 use crate::linux::time::to_ticks;
 use crate::machine::machine;
@@ -28,10 +29,24 @@ pub fn filesystems(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
     ["sysfs", "tmpfs", "proc", "devtmpfs"].iter().try_for_each(|name| writeln!(out, "nodev\t{name}"))
 }
 
+/// Type, path and device number of what is in the tree.
+const MOUNTS: [(&str, &str, FileSystem); 4] = [
+    ("tmpfs", "/", FileSystem::Ram),
+    ("devtmpfs", "/dev", FileSystem::Dev),
+    ("proc", "/proc", FileSystem::Proc),
+    ("sysfs", "/sys", FileSystem::Sys),
+];
+
 /// `mounts`: where they are.
 pub fn mounts(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
-    let mounts = [("tmpfs", "/"), ("devtmpfs", "/dev"), ("proc", "/proc"), ("sysfs", "/sys")];
-    mounts.iter().try_for_each(|(kind, path)| writeln!(out, "{kind} {path} {kind} rw 0 0"))
+    MOUNTS.iter().try_for_each(|(kind, path, _)| writeln!(out, "{kind} {path} {kind} rw 0 0"))
+}
+
+/// `mountinfo`: the same for df and findmnt. The first one has no parent, which is its own number then.
+pub fn mount_info(_: &Thread, out: &mut Window<'_>) -> fmt::Result {
+    MOUNTS.iter().zip(1..).try_for_each(|((kind, path, file_system), id)| {
+        writeln!(out, "{id} 1 0:{} / {path} rw - {kind} {kind} rw", *file_system as u32)
+    })
 }
 
 /// `meminfo`.

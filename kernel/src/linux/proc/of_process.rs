@@ -12,6 +12,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
+use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 use mm::tables::{OWNED, Walk};
 use x86_64::VirtAddr;
@@ -52,10 +53,20 @@ fn mapped_bytes(process: &Process) -> u64 {
 /// `cmdline`: the arguments, as they are in its memory now.
 pub fn command_line(_: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
     let arguments = process.settings.lock().image.arguments.clone();
+    strings(process, arguments, out)
+}
+
+/// `environ`: the environment that it was started with. Sanitizers look for their options here.
+pub fn environment(_: &Thread, process: &Process, out: &mut Window<'_>) -> fmt::Result {
+    let environment = process.settings.lock().image.environment.clone();
+    strings(process, environment, out)
+}
+
+fn strings(process: &Process, range: Range<u64>, out: &mut Window<'_>) -> fmt::Result {
     let Some(space) = process.space() else { return Ok(()) };
-    for start in arguments.clone().step_by(256) {
+    for start in range.clone().step_by(256) {
         let mut bytes = [0; 256];
-        let piece = &mut bytes[..(arguments.end - start).min(256) as usize];
+        let piece = &mut bytes[..(range.end - start).min(256) as usize];
         // What it has unmapped is not shown, as on Linux.
         if within(&space, || user_memory::read(start, piece)).is_err() {
             break;

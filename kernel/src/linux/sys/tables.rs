@@ -39,9 +39,19 @@ pub static ROOT: &[Row<System>] = &[
     Row::shown("devices/system/cpu/online", cpus),
     Row::shown("devices/system/cpu/possible", cpus),
     Row::shown("devices/system/cpu/present", cpus),
+    // stress-ng counts them.
+    Row::each(
+        "devices/system/cpu/cpu*",
+        NUMBER,
+        |_, from| Some(from).filter(|&cpu| cpu < task::online().count_ones().into()),
+        |_, cpu, path| {
+            (cpu < task::online().count_ones().into()).then(|| SysDirectory::at(path, System, &[]))
+        },
+    ),
     Row::shown("devices/system/node/online", |_| "0".into()),
     Row::shown("devices/system/node/possible", |_| "0".into()),
     Row::shown("devices/system/node/node0/cpulist", cpus),
+    Row::shown("devices/system/node/node0/cpumap", cpu_mask),
     Row::shown("devices/system/node/node0/meminfo", memory),
     Row::each("bus/dax/devices/*", DEVICE_NAME, next_device, |_, key, path| {
         Some(SysLink::at(path, path_of(&*control::device(name_of(key)).ok()?)))
@@ -117,6 +127,15 @@ fn cpus(_: &System) -> String {
     match task::online().count_ones() {
         1 => "0".into(),
         count => format!("0-{}", count - 1),
+    }
+}
+
+/// Their mask in words of 32 bits, the highest first, for lscpu.
+fn cpu_mask(_: &System) -> String {
+    let mask = task::online();
+    match mask >> 32 {
+        0 => format!("{mask:x}"),
+        high => format!("{high:x},{:08x}", mask & 0xffff_ffff),
     }
 }
 

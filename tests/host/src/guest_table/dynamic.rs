@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use crate::case::{Boot, Case};
@@ -57,6 +57,22 @@ fn hellos() -> Vec<Case> {
     let boot = Boot::of("{dir}/script.sh").args(&["a b", "c"]).with(&["--no-nvdimm"]).status(9);
     vec![
         hello("hello-dynamic"),
+        Case::new("a folder comes with all that is in it")
+            .prepare(|_, dir| {
+                write_script(
+                    &dir.join("script.sh"),
+                    "#!/bin/sh\necho /f/*/* && read -r x < /f/a/link && echo \"$x\"\n",
+                )?;
+                fs::create_dir_all(dir.join("folder/a/empty"))?;
+                fs::write(dir.join("folder/a/file"), "contents\n")?;
+                symlink("file", dir.join("folder/a/link"))
+            })
+            .boot(
+                Boot::of("{dir}/script.sh")
+                    .with(&["--no-nvdimm", "--file", "{dir}/folder:/f"])
+                    .out("/f/a/empty /f/a/file /f/a/link")
+                    .out("contents"),
+            ),
         hello("hello-musl-dynamic"),
         Case::new("a script and the shell that it names")
             .prepare(move |_, dir| write_script(&dir.join("script.sh"), script))

@@ -1,4 +1,5 @@
-//! Many tasks, many CPUs, many devices: the programs `stress`, `million` and `hostile`.
+//! Many tasks, many CPUs, many devices: the programs `stress`, `million`, `hostile` and
+//! `fuzz_calls`.
 //!
 //! They run on the kernel with `checks`, which looks through every page table after each kill; what they
 //! count they assert themselves, from the targets in their arguments.
@@ -24,7 +25,16 @@ pub fn table() -> Vec<Case> {
     table.push(scrubbed("2M", "64M", "4"));
     table.push(million());
     table.extend(survived());
+    table.extend(["1", "4"].into_iter().flat_map(|cpus| ["1", "time"].map(|seed| random_calls(cpus, seed))));
     table
+}
+
+/// System calls with random arguments: one seed that repeats, one from the clock that the output names.
+fn random_calls(cpus: &str, seed: &str) -> Case {
+    let options = ["--cpus", cpus, "--memory", "64M", "--timeout", "90", "--nvdimm", "{dir}/n.img,size=32M"];
+    let boot = Boot::of("fuzz_calls").kernel("checks").args(&[seed, "5000"]).with(&options).at("2M");
+    Case::new(format!("q35 2M {cpus} CPU(s) survives random calls, seed {seed}"))
+        .boot(boot.out("fuzz_calls: seed *").out("*; survived"))
 }
 
 fn on_checks(cpus: &str, program: &str, nvdimm_size: &str) -> Boot {
