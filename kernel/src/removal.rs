@@ -101,7 +101,7 @@ pub fn disable(device: &DevDax) -> Result<Removal, DaxError> {
         let taken = device.take_mappings();
         let mut found = 0;
         for space in taken.iter() {
-            removal.add(space.owner(), space.revoke(device.key()));
+            removal.add(space.owner(), space.revoke(device.key(), &(0..u64::MAX)));
             found += 1;
         }
         drop(taken);

@@ -13,7 +13,7 @@ use crate::user_memory;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
 use dax::{DaxError, DevDax, MediaAccess};
-use mm::pager::{FaultError, FaultRequest, Install, Installed, Pager, Prot, Refusal, Sharing, VmaRequest};
+use mm::pager::{FaultError, Install, Installed, Pager, Prot, Refusal, Sharing, VmaRequest};
 use mm::range::{MapSize, PhysRange};
 use mm::space::{AddressSpace, MapRequest, Placement};
 use mm::vma::{Backing, VmaFlags};
@@ -112,10 +112,8 @@ impl Pager for Window {
         Ok(())
     }
 
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
-        let offset_bytes = request.address.as_u64() - request.vma.range.start().as_u64();
-        let entry_bytes = self.granule.bytes();
-        let entry = self.range.part(offset_bytes & !(entry_bytes - 1), entry_bytes);
+    fn fault(&self, offset_bytes: u64, install: &mut Install<'_>) -> Result<Installed, FaultError> {
+        let entry = self.range.part(offset_bytes, self.granule.bytes());
         Ok(install(entry.ok_or(FaultError::Bus)?, self.granule))
     }
 

@@ -8,7 +8,7 @@ use crate::shootdown;
 use crate::task;
 use mm::pager::{Access, FaultError};
 use mm::range::USER_END;
-use mm::space::{AddressSpace, Fault};
+use mm::space::AddressSpace;
 use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 
@@ -47,13 +47,13 @@ fn user_fault(thread: &mut Thread, address: u64, error: u64) {
 }
 
 /// Serves a page fault in a program's half of the space.
-fn page_fault(space: &AddressSpace, address: u64, error: u64) -> Result<Fault, FaultError> {
+fn page_fault(space: &AddressSpace, address: u64, error: u64) -> Result<(), FaultError> {
     // A reserved bit in an entry: only our own tables can be at fault.
     assert!(error & 8 == 0, "page table entry of {address:#x} has a reserved bit set (error {error:#x})");
     if address >= USER_END {
         return Err(FaultError::NotMapped);
     }
-    space.fault(VirtAddr::new_truncate(address), access(error))
+    space.fault(VirtAddr::new_truncate(address), access(error)).map(drop)
 }
 
 /// The access that faulted, from the error code (SDM 3A, 4.7).

@@ -3,7 +3,7 @@
 
 use alloc::sync::{Arc, Weak};
 use core::fmt;
-use mm::pager::{FaultError, FaultRequest, Install, Installed, Pager, Prot, Refusal, VmaRequest};
+use mm::pager::{FaultError, Install, Installed, Pager, Prot, Refusal, VmaRequest};
 use mm::range::MapSize;
 use mm::space::AddressSpace;
 
@@ -66,7 +66,7 @@ impl Pager for OpenDax {
     never! {
         fn granule(&self) -> MapSize;
         fn check_vma(&self, _: &VmaRequest) -> Result<(), Refusal>;
-        fn fault(&self, _: &FaultRequest, _: &mut Install<'_>) -> Result<Installed, FaultError>;
+        fn fault(&self, _: u64, _: &mut Install<'_>) -> Result<Installed, FaultError>;
         fn attach(&self, _: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal>;
         fn inherit(&self, _: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal>;
         fn key(&self) -> u64;

@@ -173,9 +173,7 @@ impl Pager for FakeDevice {
         Ok(())
     }
 
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
-        let window = request.address.align_down(self.granule.bytes());
-        let offset = request.vma.offset_bytes + (window - request.vma.range.start());
+    fn fault(&self, offset: u64, install: &mut Install<'_>) -> Result<Installed, FaultError> {
         if !self.alive.load(Ordering::Relaxed) || offset >= self.size_bytes {
             return Err(FaultError::Bus);
         }
@@ -235,8 +233,8 @@ impl Pager for FakeMapping {
         self.device.check_vma(vma)
     }
 
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
-        self.device.fault(request, install)
+    fn fault(&self, offset_bytes: u64, install: &mut Install<'_>) -> Result<Installed, FaultError> {
+        self.device.fault(offset_bytes, install)
     }
 
     fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {

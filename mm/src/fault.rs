@@ -11,8 +11,8 @@
 //! frames that are on their way back, and starts over.
 
 use crate::frames::{Frame, FrameAllocator};
-use crate::pager::{Access, FaultError, FaultRequest, Installed, PageSource, Pager, Prot, VmaRequest};
-use crate::range::{MapSize, PAGE_SIZE, PhysRange, VirtRange};
+use crate::pager::{Access, FaultError, Installed, PageSource, Pager, Prot, VmaRequest};
+use crate::range::{PAGE_SIZE, VirtRange};
 use crate::reserve::{MAX_MISSING, Reserve};
 use crate::space::{AddressSpace, Environment, FaultNotes, Memory};
 use crate::tables::{OWNED, PageTables};
@@ -24,53 +24,55 @@ use x86_64::structures::paging::PageTableFlags;
 /// The longest that a stack grows (Linux's default RLIMIT_STACK).
 pub const STACK_LIMIT_BYTES: u64 = 8 << 20;
 
-/// A fault that was served.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Fault {
-    /// `New`, or `Already`: somebody was faster, or a permission was raised. Never `NeedsTables`.
-    pub installed: Installed,
-    /// The size of the entry.
-    pub size: MapSize,
-    /// The vma shows a device.
-    pub device: bool,
-}
-
 impl AddressSpace {
-    /// Serves a page fault at `address`, which may be any canonical address.
+    /// Serves a page fault at `address`, which may be any canonical address: `New`, or `Already` when somebody was
+    /// faster or a permission was raised, never `NeedsTables`.
     ///
-    /// First the case that counts: a device entry whose tables are all there. It reserves nothing, and
-    /// starts over as a general fault when it finds anything unusual.
+    /// First the case that counts; it starts over as a general fault when it finds anything unusual.
     #[inline]
-    pub fn fault(&self, address: VirtAddr, access: Access) -> Result<Fault, FaultError> {
+    pub fn fault(&self, address: VirtAddr, access: Access) -> Result<Installed, FaultError> {
         {
             let memory = self.memory.read();
             let notes = memory.local();
-            if let Some(vma) = memory.vmas.find_near(address, &notes.near)
-                && let Backing::Device(pager) = &vma.backing
-                && allows(vma.prot, access)
-                && self.environment.has_entries_of(vma.granule)
-            {
-                let (tables, flags) = (&memory.tables, self.environment.leaf_flags(vma.prot));
-                let install = &mut move |found: PhysRange, size| {
-                    let written = tables.try_install(address, found.start(), size, flags);
-                    if written { Installed::New } else { Installed::NeedsTables(MAX_MISSING as u8) }
-                };
-                match pager.fault(&request(vma, address), install) {
-                    Ok(Installed::NeedsTables(_)) | Err(FaultError::NoMemory) => {}
-                    Ok(installed) => {
-                        return Ok(notes.counted(Fault { installed, size: vma.granule, device: true }));
-                    }
-                    Err(error) => return Err(error),
+            if let Some(vma) = memory.vmas.find_near(address, &notes.near) {
+                match self.serve_quickly(&memory.tables, vma, address, access) {
+                    Ok(Installed::NeedsTables(_)) => {}
+                    result => return result.map(|installed| notes.counted(vma, installed)),
                 }
             }
         }
         self.fault_general(address, access)
     }
 
+    /// Maps a device's entry whose tables are all there; it reserves nothing. `NeedsTables`, and nothing has happened,
+    /// when that is not so, or when it is no device's.
+    #[inline]
+    pub(crate) fn serve_quickly(
+        &self,
+        tables: &PageTables,
+        vma: &Vma,
+        address: VirtAddr,
+        access: Access,
+    ) -> Result<Installed, FaultError> {
+        const SLOWLY: Installed = Installed::NeedsTables(MAX_MISSING as u8);
+        match &vma.backing {
+            Backing::Device(pager)
+                if allows(vma.prot, access) && self.environment.has_entries_of(vma.granule) =>
+            {
+                let flags = self.environment.leaf_flags(vma.prot);
+                pager.fault(entry_offset(vma, address)?, &mut move |found, size| {
+                    let written = tables.try_install(address, found.start(), size, flags);
+                    if written { Installed::New } else { SLOWLY }
+                })
+            }
+            _ => Ok(SLOWLY),
+        }
+    }
+
     /// The whole fault, again whenever memory was short and some came back: whatever changed while it
     /// waited (a device that died, say) it finds out by looking.
     #[inline(never)]
-    fn fault_general(&self, address: VirtAddr, access: Access) -> Result<Fault, FaultError> {
+    fn fault_general(&self, address: VirtAddr, access: Access) -> Result<Installed, FaultError> {
         let frames = self.environment.frames;
         loop {
             let began = frames.moment();
@@ -82,14 +84,14 @@ impl AddressSpace {
     }
 
     /// Returns with no lock and no frame in its hands.
-    fn fault_once(&self, address: VirtAddr, access: Access) -> Result<Fault, FaultError> {
+    fn fault_once(&self, address: VirtAddr, access: Access) -> Result<Installed, FaultError> {
         let mut reserve = Reserve::new(self.environment.frames);
         {
             let memory = self.memory.read();
             if let Some(vma) = memory.vmas.find_near(address, &memory.local().near)
-                && let Some(fault) = self.serve(&memory.tables, vma, address, access, &mut reserve)?
+                && let Some(installed) = self.serve(&memory.tables, vma, address, access, &mut reserve)?
             {
-                return Ok(fault);
+                return Ok(installed);
             }
         }
         self.fault_exclusive(address, access, &mut reserve)
@@ -104,15 +106,13 @@ impl AddressSpace {
         address: VirtAddr,
         access: Access,
         reserve: &mut Reserve<'_>,
-    ) -> Result<Option<Fault>, FaultError> {
+    ) -> Result<Option<Installed>, FaultError> {
         let served = Miss { environment: self.environment, tables, vma, address, reserve }.serve(access)?;
-        let device = matches!(vma.backing, Backing::Device(_));
-        let notes = self.memory.local();
-        Ok(served.map(|installed| notes.counted(Fault { installed, size: vma.granule, device })))
+        Ok(served.map(|installed| self.memory.local().counted(vma, installed)))
     }
 
-    /// Entries of devices written so far, by entry size in the order of [`MapSize::ALL`]: by faults of the program
-    /// and of the kernel's copies, and in advance.
+    /// Entries of devices written so far, by size in the order of [`MapSize::ALL`](crate::range::MapSize::ALL): by
+    /// faults of the program and of the kernel's copies, and in advance.
     pub fn device_entries(&self) -> [u64; 3] {
         let mut sums = [0; 3];
         for notes in self.memory.locals() {
@@ -129,15 +129,15 @@ impl AddressSpace {
         address: VirtAddr,
         access: Access,
         reserve: &mut Reserve<'_>,
-    ) -> Result<Fault, FaultError> {
+    ) -> Result<Installed, FaultError> {
         let mut memory = self.memory.write();
         let Memory { tables, vmas } = &mut *memory;
         if vmas.find(address).is_none() {
             grow_stack(vmas, address)?;
         }
         let vma = vmas.find(address).ok_or(FaultError::NotMapped)?;
-        if let Some(fault) = self.serve(tables, vma, address, access, reserve)? {
-            return Ok(fault);
+        if let Some(installed) = self.serve(tables, vma, address, access, reserve)? {
+            return Ok(installed);
         }
         let start = address.align_down(PAGE_SIZE);
         let page = VirtRange::new(start.as_u64(), PAGE_SIZE).ok_or(FaultError::NotMapped)?;
@@ -151,19 +151,18 @@ impl AddressSpace {
         };
         self.unmap(tables, page, page);
         let flags = self.environment.leaf_flags(vma.prot);
-        let installed = tables.install_owned(start, frame, flags, reserve)?;
-        Ok(Fault { installed, size: MapSize::Size4K, device: false })
+        tables.install_owned(start, frame, flags, reserve)
     }
 }
 
 impl FaultNotes {
-    /// Counts an entry of a device that was written.
+    /// Passes on what became of an entry; one of a device that was written counts.
     #[inline]
-    fn counted(&self, fault: Fault) -> Fault {
-        if fault.device && fault.installed == Installed::New {
-            self.device_entries[fault.size as usize].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn counted(&self, vma: &Vma, installed: Installed) -> Installed {
+        if installed == Installed::New && matches!(vma.backing, Backing::Device(_)) {
+            self.device_entries[vma.granule as usize].fetch_add(1, Ordering::Relaxed);
         }
-        fault
+        installed
     }
 }
 
@@ -201,12 +200,14 @@ impl Miss<'_, '_> {
     /// missing.
     fn serve_device(self, pager: &dyn Pager, flags: PageTableFlags) -> Result<Installed, FaultError> {
         let Miss { tables, vma, address, reserve, .. } = self;
+        let offset_bytes = entry_offset(vma, address)?;
         loop {
-            let installed = pager.fault(&request(vma, address), &mut |found, size| {
+            let installed = pager.fault(offset_bytes, &mut |found, size| {
                 debug_assert_eq!(size, vma.granule, "a pager maps in entries of its granule");
                 tables.install(address, found.start(), size, flags, reserve)
             })?;
             match installed {
+                Installed::NeedsTables(0) => return Err(FaultError::NoMemory),
                 Installed::NeedsTables(count) => reserve.fill(count.into())?,
                 _ => return Ok(installed),
             }
@@ -258,9 +259,9 @@ fn allows(prot: Prot, access: Access) -> bool {
 }
 
 #[inline]
-fn request(vma: &Vma, address: VirtAddr) -> FaultRequest {
-    let Vma { range, offset_bytes, sharing, .. } = *vma;
-    FaultRequest { vma: VmaRequest { range, offset_bytes, sharing }, address }
+fn entry_offset(vma: &Vma, address: VirtAddr) -> Result<u64, FaultError> {
+    let Vma { range, offset_bytes, sharing, granule, .. } = *vma;
+    VmaRequest { range, offset_bytes, sharing }.entry_offset(address, granule).ok_or(FaultError::Bus)
 }
 
 /// A frame with a copy of the file's page at `offset_bytes`, or with zeros.

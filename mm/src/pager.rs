@@ -4,13 +4,13 @@
 //! `install` itself: that way it can hold whatever keeps its memory alive (dax: an epoch pin) while, and
 //! only while, the entry is written. The protocol of a fault:
 //!
-//! 1. the space's lock is held shared, the vma was found and allows the access;
+//! 1. the space's lock is held shared, the vma was found, allows the access, and holds the whole entry;
 //! 2. `Pager::fault` pins, checks that its object is alive, finds the physical range, calls `install`
 //!    once, unpins. Between pin and unpin nothing allocates, waits, locks, prints or touches user memory;
 //! 3. `install` answers [`Installed::NeedsTables`] when page-table frames are missing: the pager unpins and
 //!    passes that on; the space reserves frames and starts the fault over.
 
-use crate::range::{MapSize, PhysRange, USER_END, VirtRange};
+use crate::range::{MapSize, PhysRange, VirtRange};
 use crate::space::AddressSpace;
 use alloc::sync::{Arc, Weak};
 use bitflags::bitflags;
@@ -63,13 +63,20 @@ pub struct VmaRequest {
     pub sharing: Sharing,
 }
 
-/// A fault inside a vma that allows the access.
-#[derive(Clone, Copy, Debug)]
-pub struct FaultRequest {
-    /// The vma.
-    pub vma: VmaRequest,
-    /// Where the program touched it, inside `vma.range`.
-    pub address: VirtAddr,
+impl VmaRequest {
+    /// The object's offset that the entry of `size` around `address`, which is inside, begins with.
+    ///
+    /// `None` when the entry is not wholly inside the vma, or the offset passes 2^64: the answer is SIGBUS.
+    #[inline]
+    pub fn entry_offset(&self, address: VirtAddr, size: MapSize) -> Option<u64> {
+        let ((start, end), unit) = (self.range.bounds(), size.bytes());
+        let entry = address.as_u64() & !(unit - 1);
+        // No overflow: addresses of programs end far below 2^63.
+        if entry < start || entry + unit > end {
+            return None;
+        }
+        self.offset_bytes.checked_add(entry - start)
+    }
 }
 
 /// Why a mapping or an operation on one was refused, with the offending value.
@@ -140,14 +147,9 @@ pub enum Refusal {
         /// What the vma may have at most.
         allowed: Prot,
     },
-    /// The range wraps or passes the last address of a program (EINVAL).
-    #[error("{len_bytes:#x} bytes from {address:#x} pass a program's last address, {:#x}", USER_END - 1)]
-    NotUserRange {
-        /// Its first address.
-        address: u64,
-        /// Its length, in bytes.
-        len_bytes: u64,
-    },
+    /// Only a dax device keeps bad memory away (EINVAL).
+    #[error("only the memory of a dax device can be poisoned")]
+    NotPoisoned,
     /// No memory left for the bookkeeping (ENOMEM).
     #[error("out of memory")]
     NoMemory,
@@ -155,15 +157,15 @@ pub enum Refusal {
 
 /// What became of an entry that a pager asked for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use]
 pub enum Installed {
     /// This call wrote the entry.
     New,
     /// Somebody was faster, or only the permissions were raised: the same memory is mapped now.
     Already,
-    /// This many page-table frames are missing; nothing was changed.
+    /// This many page-table frames are missing, at most three; nothing was changed. 0: the object itself needs a
+    /// frame, and there is none.
     ///
-    /// At most three; a `u8`, so that the answer of a fault travels in a register.
+    /// A `u8`, so that the answer of a fault travels in a register.
     NeedsTables(u8),
 }
 
@@ -176,6 +178,8 @@ pub enum FaultError {
     Protection,
     /// The object has no such byte, is dead, or cannot be mapped in entries of its size (SIGBUS, BUS_ADRERR).
     Bus,
+    /// Some of the memory that the entry would show is bad (SIGBUS, BUS_MCEERR_AR).
+    Poisoned,
     /// No frame left (the task is killed).
     NoMemory,
 }
@@ -192,8 +196,9 @@ pub trait Pager: Any + Send + Sync {
     /// May this vma exist? Asked at mmap, before anything changes.
     fn check_vma(&self, vma: &VmaRequest) -> Result<(), Refusal>;
 
-    /// Finds what backs the fault and passes it to `install`, once (module head, step 2).
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError>;
+    /// Finds what backs the entry that begins with the byte `offset_bytes` and passes it to `install`, once (module
+    /// head, step 2).
+    fn fault(&self, offset_bytes: u64, install: &mut Install<'_>) -> Result<Installed, FaultError>;
 
     /// A mapping of `space` that comes into being: what the vma keeps, and asks from now on.
     ///
@@ -209,6 +214,12 @@ pub trait Pager: Any + Send + Sync {
 
     /// The object and its generation, for the futexes in its memory.
     fn futex_object(&self) -> (u64, u64);
+
+    /// Takes `len_bytes` bytes from `offset_bytes` out of use, as they went bad: nobody has an entry of them when this
+    /// returns, and faults say `Poisoned`. The caller holds no lock. `NotPoisoned`: the object cannot do that.
+    fn poison(&self, _offset_bytes: u64, _len_bytes: u64) -> Result<(), Refusal> {
+        Err(Refusal::NotPoisoned)
+    }
 
     /// Makes stores to `len_bytes` bytes from `offset_bytes` durable (msync, fsync).
     ///

@@ -159,11 +159,6 @@ impl MapSize {
         value & (self.bytes() - 1) == 0
     }
 
-    /// The largest size of which `value` is a multiple; `None` when it is not even one of 4 KiB.
-    pub fn largest_dividing(value: u64) -> Option<MapSize> {
-        MapSize::ALL.into_iter().rev().find(|size| size.divides(value))
-    }
-
     /// The size with exactly this many bytes.
     pub fn from_bytes(bytes: u64) -> Option<MapSize> {
         MapSize::ALL.into_iter().find(|size| size.bytes() == bytes)
@@ -233,7 +228,5 @@ mod tests {
             assert_eq!(MapSize::parse(&alloc::format!("{}", size.bytes())), Some(size));
         }
         assert_eq!(MapSize::parse("4M"), None);
-        assert_eq!(MapSize::largest_dividing(3 << 21), Some(MapSize::Size2M));
-        assert_eq!(MapSize::largest_dividing(0x1001), None);
     }
 }

@@ -16,13 +16,12 @@ mod remap;
 mod revoke;
 
 pub use crate::environment::Environment;
-pub use crate::fault::{Fault, STACK_LIMIT_BYTES};
+pub use crate::fault::STACK_LIMIT_BYTES;
 use crate::lock::SpaceLock;
 use crate::pager::{FaultError, Prot, Refusal, Sharing, VmaRequest};
 use crate::placement::Layout;
 pub use crate::placement::{Placement, STACK_AREA_BYTES};
-pub use crate::populate::Populated;
-use crate::range::{MapSize, PAGE_SIZE, USER_END, VirtRange};
+use crate::range::{MapSize, PAGE_SIZE, VirtRange};
 use crate::tables::{KernelHalf, PageTables};
 use crate::vma::{Backing, Vma, VmaFlags, VmaHint, VmaSet};
 use crate::walk::Walk;
@@ -204,10 +203,9 @@ impl AddressSpace {
         Ok(range.start())
     }
 
-    /// Removes what is mapped in `[address, address + len_bytes)`, rounded up to 4 KiB; holes are fine. A cut
-    /// through an entry of a device is refused. A refusal changes nothing.
-    pub fn munmap(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
-        let range = pages(address, len_bytes)?.ok_or(Refusal::ZeroLength)?;
+    /// Removes what is mapped in `range` (whole pages, as for all calls here); holes are fine. A cut through an entry
+    /// of a device is refused. A refusal changes nothing.
+    pub fn munmap(&self, range: VirtRange) -> Result<(), Refusal> {
         let mut memory = self.memory.write();
         memory.vmas.prepare_removal(range)?;
         self.remove(&mut memory, range);
@@ -217,8 +215,7 @@ impl AddressSpace {
     /// Changes what the program may do there, at entries of every size. A refusal changes nothing (Linux
     /// changes what lies before the first hole); vmas that have this protection already are no reason to
     /// refuse.
-    pub fn mprotect(&self, address: u64, len_bytes: u64, prot: Prot) -> Result<(), Refusal> {
-        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+    pub fn mprotect(&self, range: VirtRange, prot: Prot) -> Result<(), Refusal> {
         let mut memory = self.memory.write();
         let Memory { tables, vmas } = &mut *memory;
         vmas.check_mapped(range)?;
@@ -244,8 +241,7 @@ impl AddressSpace {
     /// Drops the entries there (MADV_DONTNEED): anonymous memory is zero again, files and devices show
     /// their bytes again at the next touch. Entries of a device that lie partly inside go too. With a hole
     /// in the range the rest is done, and `NotMapped` names the hole, as on Linux.
-    pub fn dont_need(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
-        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+    pub fn dont_need(&self, range: VirtRange) -> Result<(), Refusal> {
         let mut memory = self.memory.write();
         let Memory { tables, vmas } = &mut *memory;
         for vma in vmas.overlapping(range) {
@@ -256,14 +252,7 @@ impl AddressSpace {
     }
 
     /// Sets and clears marks there (MADV_DONTFORK, MADV_DOFORK). A refusal changes nothing.
-    pub fn set_flags(
-        &self,
-        address: u64,
-        len_bytes: u64,
-        set: VmaFlags,
-        clear: VmaFlags,
-    ) -> Result<(), Refusal> {
-        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+    pub fn set_flags(&self, range: VirtRange, set: VmaFlags, clear: VmaFlags) -> Result<(), Refusal> {
         let differs = |vma: &Vma| (vma.flags | set) - clear != vma.flags;
         let mut memory = self.memory.write();
         memory.vmas.check_mapped(range)?;
@@ -273,32 +262,47 @@ impl AddressSpace {
     }
 
     /// Could the range get attributes of its own (MADV_RANDOM and the like)? Changes nothing.
-    pub fn check_split(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
-        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+    pub fn check_split(&self, range: VirtRange) -> Result<(), Refusal> {
         let memory = self.memory.read();
         memory.vmas.check_mapped(range)?;
         memory.vmas.check_cuts(range, |_| true)
     }
 
     /// Is every page there mapped? `NotMapped` names the first that is not.
-    pub fn check_mapped(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
-        match pages_or_unmapped(address, len_bytes)? {
-            Some(range) => self.memory.read().vmas.check_mapped(range),
-            None => Ok(()),
-        }
+    pub fn check_mapped(&self, range: VirtRange) -> Result<(), Refusal> {
+        self.memory.read().vmas.check_mapped(range)
     }
 
     /// Makes stores to the devices mapped there durable (msync). With a hole in the range the rest is done,
     /// and `NotMapped` names the hole. Flushing takes its time, so the lock is not held meanwhile.
-    pub fn flush_device(&self, address: u64, len_bytes: u64) -> Result<(), Refusal> {
-        let Some(range) = pages_or_unmapped(address, len_bytes)? else { return Ok(()) };
+    pub fn flush_device(&self, range: VirtRange) -> Result<(), Refusal> {
+        self.visit_parts(range, |backing, offset_bytes, len_bytes| match backing {
+            Backing::Device(pager) => pager.flush(offset_bytes, len_bytes),
+            _ => Ok(()),
+        })
+    }
+
+    /// Takes the memory of the devices mapped there out of use, as it went bad (MADV_HWPOISON), for all who map it.
+    /// `NotPoisoned` for other memory, `NotMapped` for a hole: what lies before is out of use then.
+    pub fn poison(&self, range: VirtRange) -> Result<(), Refusal> {
+        self.visit_parts(range, |backing, offset_bytes, len_bytes| match backing {
+            Backing::Device(pager) => pager.poison(offset_bytes, len_bytes),
+            _ => Err(Refusal::NotPoisoned),
+        })
+    }
+
+    /// Calls `act` with what shows in each part of a range, the offset in it and the length, and with no lock held.
+    fn visit_parts(
+        &self,
+        range: VirtRange,
+        act: impl Fn(&Backing, u64, u64) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
         let mapped = self.memory.read().vmas.check_mapped(range);
         let mut rest = Some(range);
         while let Some(range) = rest {
             let Some(vma) = self.memory.read().vmas.overlapping(range).next().cloned() else { break };
-            if let (Backing::Device(pager), Some(part)) = (&vma.backing, vma.range.intersection(range)) {
-                pager.flush(vma.offset_of(part.start()), part.len_bytes())?;
-            }
+            let part = vma.range.intersection(range).expect("it overlaps");
+            act(&vma.backing, vma.offset_of(part.start()), part.len_bytes())?;
             rest = VirtRange::from_bounds(vma.range.end().as_u64(), range.end().as_u64());
         }
         mapped
@@ -346,29 +350,6 @@ fn cuts_mapping(refusal: Refusal) -> Refusal {
         Refusal::Misaligned { value, align, .. } => Refusal::CutsMapping { address: value, align },
         other => other,
     }
-}
-
-/// The pages of `[address, address + len_bytes)`; `None` when the length is 0.
-fn pages(address: u64, len_bytes: u64) -> Result<Option<VirtRange>, Refusal> {
-    check_granule("address", address, MapSize::Size4K)?;
-    if len_bytes == 0 {
-        return Ok(None);
-    }
-    let rounded = len_bytes.checked_next_multiple_of(PAGE_SIZE);
-    match rounded.and_then(|len_bytes| VirtRange::new(address, len_bytes)) {
-        Some(range) => Ok(Some(range)),
-        None => Err(Refusal::NotUserRange { address, len_bytes }),
-    }
-}
-
-/// As `pages`, for calls that answer ENOMEM for what no program can map.
-fn pages_or_unmapped(address: u64, len_bytes: u64) -> Result<Option<VirtRange>, Refusal> {
-    pages(address, len_bytes).map_err(|refusal| match refusal {
-        Refusal::NotUserRange { address, .. } => {
-            Refusal::NotMapped { address: VirtAddr::new_truncate(address.max(USER_END)) }
-        }
-        other => other,
-    })
 }
 
 fn check_granule(what: &'static str, value: u64, align: MapSize) -> Result<(), Refusal> {

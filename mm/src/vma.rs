@@ -87,6 +87,14 @@ impl Vma {
         self.offset_bytes + (address - self.range.start())
     }
 
+    /// The addresses that show bytes of `offsets`.
+    pub(crate) fn showing(&self, offsets: &Range<u64>) -> Option<VirtRange> {
+        let (start, len_bytes) = (self.range.start().as_u64(), self.range.len_bytes());
+        let [from, to] = [offsets.start, offsets.end]
+            .map(|at| start + at.saturating_sub(self.offset_bytes).min(len_bytes));
+        VirtRange::from_bounds(from, to)
+    }
+
     /// Keeps what is below `address`, which is inside, and returns the rest.
     fn split_off(&mut self, address: VirtAddr) -> Vma {
         let mut upper = self.clone();

@@ -17,6 +17,7 @@ use crate::devices::Minor;
 use crate::error::DaxError;
 use crate::lifetime::{Epoch, Generation, Lifetime, LifetimeError};
 use crate::mappings::{InUse, Mappings, TakenMappings};
+use crate::memory;
 use crate::name::{DaxName, DeviceName};
 use crate::open_dax::OpenDax;
 use crate::ranges::{DevRange, DevRanges};
@@ -155,7 +156,7 @@ impl DevDax {
     /// Opens the device in its present generation. Fails with `Refusal::Dead` when it is disabled.
     pub fn open(self: &Arc<Self>) -> Result<Arc<OpenDax>, Refusal> {
         let generation = self.service().generation().ok_or(Refusal::Dead)?;
-        crate::memory::room_for::<OpenDax>().map_err(|_| Refusal::NoMemory)?;
+        memory::room_for::<OpenDax>().map_err(|_| Refusal::NoMemory)?;
         Ok(Arc::new(OpenDax::new(self.clone(), generation)))
     }
 
@@ -172,6 +173,9 @@ impl DevDax {
         let dirty = self.unscrubbed();
         if let Some(range) = dirty.filter(|_| device.region.scrub() == Scrub::Required) {
             return Err(DaxError::Unscrubbed { name: self.name(), range });
+        }
+        if self.ranges().any(|range| device.region.space().bad.first_overlap(range.phys).is_some()) {
+            device.service.spoil();
         }
         let generation = self.while_unused(|| {
             device.service.check_dead()?;
@@ -219,6 +223,23 @@ impl DevDax {
     /// The first of its bytes that an earlier owner may have written in this boot.
     pub fn unscrubbed(&self) -> Option<PhysRange> {
         self.region().space().first_dirty(self.dev_ranges())
+    }
+
+    /// Takes bad memory out of use: an entry with a byte of it is in no address space when this returns, and no fault
+    /// makes one, until the memory was given back and zeroed. Bytes past the end are ignored. Fails with `NoMemory`.
+    ///
+    /// Locks one space after another: the caller holds no lock.
+    pub fn poison(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), DaxError> {
+        for piece in self.dev_ranges().pieces(offset_bytes, len_bytes) {
+            // More than the nodes of a tree that one insertion may take.
+            memory::room_for::<[u64; 256]>()?;
+            self.region().space().bad.insert(piece);
+        }
+        self.service().spoil();
+        // A fault that began before holds its space's lock; one that begins now finds the memory bad.
+        let offsets = offset_bytes..offset_bytes.saturating_add(len_bytes);
+        self.mappings().for_each(|space| _ = space.revoke(self.key(), &offsets));
+        Ok(())
     }
 
     /// Begins to zero what is dirty: until the answer is dropped nobody else gets the device's memory. Fails
@@ -275,7 +296,9 @@ impl Scrubbing<'_> {
 
     /// The range was zeroed: nobody asks for that again.
     pub fn scrubbed(&self, range: PhysRange) {
-        self.device.region().space().dirty.remove(range);
+        let mut space = self.device.region().space();
+        space.dirty.remove(range);
+        space.bad.remove(range);
     }
 }
 

@@ -166,13 +166,15 @@ const RETIRED: u64 = 2;
 /// Not alive any more, but a killer still waits for sections that saw it alive.
 const DYING: u64 = 4;
 const STATE: u64 = ALIVE | RETIRED | DYING;
-const ONE_GENERATION: u64 = 8;
+/// Some of the memory is bad.
+const SPOILED: u64 = 8;
+const ONE_GENERATION: u64 = 16;
 
 /// Alive, dying, dead or retired, and in which generation. Born dead.
 #[derive(Debug, Default)]
 pub struct Lifetime {
-    /// Generation times 8, plus at most one of `ALIVE`, `DYING` and `RETIRED`. A [`Generation`] is the whole word of
-    /// a live state, so that a section checks it with one comparison.
+    /// Generation times 16, plus at most one of `ALIVE`, `DYING` and `RETIRED`, plus `SPOILED`. A [`Generation`] is
+    /// the whole word of a live state without bad memory, so that a section checks both with one comparison.
     state: AtomicU64,
 }
 
@@ -185,12 +187,22 @@ impl Lifetime {
     /// The generation, when alive.
     pub fn generation(&self) -> Option<Generation> {
         let state = self.state.load(Ordering::Acquire);
-        (state & ALIVE != 0).then_some(Generation(state))
+        (state & ALIVE != 0).then_some(Generation(state & !SPOILED))
     }
 
     /// Is this generation alive? Certain only inside a section; elsewhere it may end at any moment.
     pub fn alive(&self, generation: Generation) -> bool {
+        self.state.load(Ordering::Acquire) & !SPOILED == generation.0
+    }
+
+    /// Is this generation alive, and all of its memory good? As certain as [`Lifetime::alive`].
+    pub fn sound(&self, generation: Generation) -> bool {
         self.state.load(Ordering::Acquire) == generation.0
+    }
+
+    /// Some of the memory is bad, in this generation and all later ones.
+    pub fn spoil(&self) {
+        self.state.fetch_or(SPOILED, Ordering::SeqCst);
     }
 
     /// Fails unless dead, like the changes below.
@@ -201,7 +213,7 @@ impl Lifetime {
     /// Begins a new generation. Fails unless dead.
     pub fn enable(&self) -> Result<Generation, LifetimeError> {
         let before = self.update(|state| (state & STATE == 0).then_some(state + ONE_GENERATION + ALIVE))?;
-        Ok(Generation(before + ONE_GENERATION + ALIVE))
+        Ok(Generation((before & !SPOILED) + ONE_GENERATION + ALIVE))
     }
 
     /// Ends the generation: when this returns, no section that saw it alive runs any more, and none

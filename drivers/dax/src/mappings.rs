@@ -112,9 +112,24 @@ impl Mappings {
 
     /// A space on the list, without taking it: who is in the way.
     pub fn first(&self) -> Option<Arc<AddressSpace>> {
+        self.next_from(0).map(|(_, space)| space)
+    }
+
+    /// Calls `visit` with every space that is on the list all the time, once for each of its mappings; the list is
+    /// not locked then.
+    pub fn for_each(&self, mut visit: impl FnMut(&AddressSpace)) {
+        let mut from = 0;
+        while let Some((slot, space)) = self.next_from(from) {
+            visit(&space);
+            from = slot + 1;
+        }
+    }
+
+    /// The first space from a slot on, and its slot.
+    fn next_from(&self, slot: usize) -> Option<(usize, Arc<AddressSpace>)> {
         let list = self.0.lock();
-        list.as_ref()?.slots.iter().find_map(|slot| match slot {
-            Slot::Space(space) => space.upgrade(),
+        list.as_ref()?.slots.iter().enumerate().skip(slot).find_map(|(slot, place)| match place {
+            Slot::Space(space) => Some((slot, space.upgrade()?)),
             _ => None,
         })
     }

@@ -13,8 +13,8 @@ use crate::memory;
 use crate::rules;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
-use mm::pager::{FaultError, FaultRequest, Install, Installed, Pager, Prot, Refusal, VmaRequest};
-use mm::range::MapSize;
+use mm::pager::{FaultError, Install, Installed, Pager, Prot, Refusal, VmaRequest};
+use mm::range::{MapSize, PhysRange};
 use mm::space::AddressSpace;
 
 /// An open dax device.
@@ -65,6 +65,19 @@ impl OpenDax {
         memory::room_for::<OpenDax>().map_err(|_| Refusal::NoMemory)?;
         Ok(Arc::new(mapping))
     }
+
+    /// A fault on a device that is dead, or has bad memory. Whoever finds more of it meanwhile takes this entry away
+    /// again: that needs the lock of the space that faults.
+    #[cold]
+    fn fault_unsound(&self, phys: PhysRange, install: &mut Install<'_>) -> Result<Installed, FaultError> {
+        let is_bad = self.device.region().space().bad.first_overlap(phys).is_some();
+        let _section = Section::begin(self.device.epoch());
+        match () {
+            () if !self.is_alive() => Err(FaultError::Bus),
+            () if is_bad => Err(FaultError::Poisoned),
+            () => Ok(install(phys, self.device.align())),
+        }
+    }
 }
 
 impl Drop for OpenDax {
@@ -89,19 +102,26 @@ impl Pager for OpenDax {
     }
 
     #[inline]
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
+    fn fault(&self, offset_bytes: u64, install: &mut Install<'_>) -> Result<Installed, FaultError> {
         let device = &*self.device;
         let align = device.align();
-        let offset_bytes = rules::fault_offset(request, align).ok_or(FaultError::Bus)?;
         // Where a `DevDax` lies never changes: only whether it still lies there is decided in the section.
         let phys = device.offset_to_phys(offset_bytes, align).ok_or(FaultError::Bus)?;
         let section = Section::begin(device.epoch());
-        if !self.is_alive() {
-            return Err(FaultError::Bus);
+        if !device.service().sound(self.generation) {
+            drop(section);
+            return self.fault_unsound(phys, install);
         }
         let installed = install(phys, align);
         drop(section);
         Ok(installed)
+    }
+
+    fn poison(&self, offset_bytes: u64, len_bytes: u64) -> Result<(), Refusal> {
+        if !self.is_alive() {
+            return Err(Refusal::Dead);
+        }
+        self.device.poison(offset_bytes, len_bytes).map_err(|_| Refusal::NoMemory)
     }
 
     fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {

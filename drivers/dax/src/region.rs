@@ -163,6 +163,12 @@ impl DaxRegion {
         self.space.lock().available_bytes()
     }
 
+    /// The first range from the address `from` on that went bad ([`DevDax::poison`]); it may begin before that.
+    pub fn next_bad(&self, from: u64) -> Option<PhysRange> {
+        let rest = PhysRange::from_bounds(from, self.range().end())?;
+        self.space.lock().bad.first_overlap(rest)
+    }
+
     /// Whether dirty bytes must be zeroed.
     pub fn scrub(&self) -> Scrub {
         self.space.lock().scrub

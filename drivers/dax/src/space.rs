@@ -21,6 +21,8 @@ pub(crate) struct Space {
     range: PhysRange,
     free: RangeSet,
     pub dirty: RangeSet,
+    /// Memory that nobody may touch, until a scrub has written it anew.
+    pub bad: RangeSet,
     pub scrub: Scrub,
     ids: IdSet,
     /// How many ids are in use.
@@ -37,11 +39,11 @@ pub(crate) struct Space {
 impl Space {
     /// All of `range` is free, and as many ids as `limit` says.
     pub fn new(region: u32, range: PhysRange, limit: u32) -> Space {
-        let (mut free, dirty) = (RangeSet::default(), RangeSet::default());
+        let [mut free, dirty, bad] = <[RangeSet; 3]>::default();
         free.insert(range);
         let (ids, scrub) = (IdSet::new(limit), Scrub::Required);
         let (seed, youngest, is_removed) = (None, None, false);
-        Space { region, range, free, dirty, scrub, ids, devices: 0, seed, youngest, had: 0, is_removed }
+        Space { region, range, free, dirty, bad, scrub, ids, devices: 0, seed, youngest, had: 0, is_removed }
     }
 
     /// Bytes that no device holds.

@@ -8,10 +8,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use crossbeam_epoch::Guard;
-use mm::pager::{FaultRequest, Sharing, VmaRequest};
+use mm::pager::{Sharing, VmaRequest};
 use mm::range::{MapSize, PhysRange, VirtRange};
 use spin::Mutex;
-use x86_64::VirtAddr;
 
 std::thread_local! {
     /// This thread's participants: a thread plays a CPU.
@@ -117,8 +116,4 @@ pub fn device(align: MapSize) -> Arc<DevDax> {
 pub fn vma(start: u64, len_bytes: u64, offset_bytes: u64) -> VmaRequest {
     let range = VirtRange::new(start, len_bytes).expect("a test's vma is right");
     VmaRequest { range, offset_bytes, sharing: Sharing::Shared }
-}
-
-pub fn fault_at(vma: VmaRequest, address: u64) -> FaultRequest {
-    FaultRequest { vma, address: VirtAddr::new(address) }
 }

@@ -55,6 +55,11 @@ fn map(space: &AddressSpace, open: &Arc<OpenDax>, len_bytes: u64) -> Result<Virt
     })
 }
 
+/// The pages that a call is about.
+fn span(address: u64, len_bytes: u64) -> VirtRange {
+    VirtRange::new(address, len_bytes.next_multiple_of(4096)).expect("a program's addresses")
+}
+
 /// `dax0.0` of four entries of 2 MiB, enabled.
 fn device() -> (&'static Registry, Arc<DevDax>) {
     let registry = registry();
@@ -71,8 +76,8 @@ fn revoke_all(device: &DevDax) -> (usize, u64) {
     while device.mapping_count() > 0 {
         let taken = device.take_mappings();
         mappings += taken.iter().count();
-        entries +=
-            taken.iter().map(|space| space.revoke(device.key()).entries.iter().sum::<u64>()).sum::<u64>();
+        let revoked = |space: &Arc<AddressSpace>| space.revoke(device.key(), &(0..u64::MAX));
+        entries += taken.iter().map(|space| revoked(space).entries.iter().sum::<u64>()).sum::<u64>();
     }
     (mappings, entries)
 }
@@ -86,11 +91,11 @@ fn a_mapping_is_listed_from_mmap_until_its_last_part_is_unmapped() {
     let second = map(&space, &open, M2).expect("free addresses");
     assert_eq!(device.mapping_count(), 2);
     assert!(device.first_mapping().is_some_and(|mapper| Arc::ptr_eq(&mapper, &space)));
-    assert_eq!(space.munmap(first.as_u64() + M2, M2), Ok(()));
+    assert_eq!(space.munmap(span(first.as_u64() + M2, M2)), Ok(()));
     assert_eq!(device.mapping_count(), 2, "two parts of it are left");
-    assert_eq!(space.munmap(first.as_u64(), 4 * M2), Ok(()));
+    assert_eq!(space.munmap(span(first.as_u64(), 4 * M2)), Ok(()));
     assert_eq!(device.mapping_count(), 1);
-    assert_eq!(space.munmap(second.as_u64(), M2), Ok(()));
+    assert_eq!(space.munmap(span(second.as_u64(), M2)), Ok(()));
     assert_eq!(device.mapping_count(), 0);
     map(&space, &open, M2).expect("free addresses");
     drop(space);
@@ -193,7 +198,10 @@ fn a_space_is_taken_once_with_all_its_mappings() {
     assert!(device.kill().is_ok());
     let taken = device.take_mappings();
     assert_eq!((taken.iter().count(), device.mapping_count()), (1, 0));
-    assert_eq!(taken.iter().map(|space| space.revoke(device.key()).mappings).sum::<u64>(), 1000);
+    assert_eq!(
+        taken.iter().map(|space| space.revoke(device.key(), &(0..u64::MAX)).mappings).sum::<u64>(),
+        1000
+    );
 }
 
 /// Threads map, fault, unmap and drop spaces while another kills, takes all mappings, and enables again: none is
@@ -224,7 +232,7 @@ fn s5_4_mmap_races_removal_and_the_list_is_empty_when_it_says_so() {
                                     }
                                 };
                                 if at.as_u64() & M2 == 0 {
-                                    space.munmap(at.as_u64(), M2).expect("mapped");
+                                    space.munmap(span(at.as_u64(), M2)).expect("mapped");
                                 }
                             }
                             Err(why) => assert_eq!(why, Refusal::Dead),
@@ -253,4 +261,96 @@ fn s5_4_mmap_races_removal_and_the_list_is_empty_when_it_says_so() {
     device.kill().expect("enabled");
     assert_eq!(device.mapping_count(), 0, "all spaces are gone");
     assert_eq!(registry.destroy_device(&device), Ok(()));
+}
+
+/// Where a new mapping of two of the device's units is.
+fn map_anew(device: &Arc<DevDax>, space: &AddressSpace) -> VirtAddr {
+    map(space, &device.open().expect("enabled"), 2 * M2).expect("free addresses")
+}
+
+#[test]
+fn bad_memory_leaves_every_space_and_stays_away_until_it_is_scrubbed() {
+    let (environment, registry) = (environment(), registry());
+    let region = registry.add_region(config(0, phys(4 * G1, 2 * M2), MapSize::Size2M)).expect("free");
+    let device = registry.create_device(&region, sized(2 * M2, MapSize::Size2M)).expect("free");
+    device.enable().expect("born dead");
+    let spaces = [space(environment), space(environment)];
+    let starts = spaces.each_ref().map(|space| map_anew(&device, space));
+    let touch = |space: &AddressSpace, at: VirtAddr| space.fault(at, Access::Write).map(drop);
+    for (space, start) in spaces.iter().zip(starts) {
+        assert_eq!([touch(space, start), touch(space, start + M2)], [Ok(()); 2]);
+    }
+    assert_eq!(spaces[0].poison(span(starts[0].as_u64() + M2 + 8192, 4096)), Ok(()));
+    for (space, start) in spaces.iter().zip(starts) {
+        assert!(space.walk(start).leaf.is_some() && space.walk(start + M2).leaf.is_none());
+        assert_eq!(touch(space, start + M2), Err(FaultError::Poisoned));
+        assert_eq!(space.dont_need(span(start.as_u64(), M2)), Ok(()));
+        assert_eq!(touch(space, start), Ok(()));
+    }
+
+    // Not by a new generation, nor by a new device whose memory nobody zeroed.
+    assert!(device.kill().is_ok());
+    revoke_all(&device);
+    assert_eq!(
+        touch(&spaces[0], starts[0] + M2),
+        Err(FaultError::Bus),
+        "the device is dead before its memory is bad"
+    );
+    device.enable().expect("nobody maps it");
+    let again = map_anew(&device, &spaces[1]);
+    assert_eq!(
+        [touch(&spaces[1], again), touch(&spaces[1], again + M2)],
+        [Ok(()), Err(FaultError::Poisoned)]
+    );
+    assert!(device.kill().is_ok());
+    revoke_all(&device);
+    drop(spaces);
+    registry.destroy_device(&device).expect("nobody maps it");
+    let second = registry.create_device(&region, sized(2 * M2, MapSize::Size2M)).expect("free");
+    region.set_scrub(Scrub::Waived);
+    second.enable().expect("waived");
+    let space = space(environment);
+    let waived = map_anew(&second, &space);
+    assert_eq!(touch(&space, waived + M2), Err(FaultError::Poisoned));
+    assert!(second.kill().is_ok());
+    revoke_all(&second);
+    registry.destroy_device(&second).expect("nobody maps it");
+
+    region.set_scrub(Scrub::Required);
+    let third = registry.create_device(&region, sized(2 * M2, MapSize::Size2M)).expect("free");
+    let scrub = third.begin_scrub().expect("disabled");
+    while let Some(range) = scrub.next_range() {
+        scrub.scrubbed(range);
+    }
+    drop(scrub);
+    third.enable().expect("scrubbed");
+    let healed = map_anew(&third, &space);
+    assert_eq!([touch(&space, healed), touch(&space, healed + M2)], [Ok(()); 2]);
+}
+
+#[test]
+fn only_a_device_that_is_alive_takes_poison() {
+    let (environment, (_, device)) = (environment(), device());
+    let space = space(environment);
+    let start = map_anew(&device, &space).as_u64();
+    assert!(device.kill().is_ok());
+    assert_eq!(space.poison(span(start, 4096)), Err(Refusal::Dead));
+    revoke_all(&device);
+    let anonymous = MapRequest {
+        placement: Placement::Anywhere,
+        len_bytes: 4096,
+        prot: Prot::READ,
+        max_prot: Prot::READ,
+        sharing: Sharing::Private,
+        backing: Backing::Anonymous,
+        offset_bytes: 0,
+        flags: VmaFlags::empty(),
+        name: "",
+    };
+    let page = space.mmap(&anonymous).expect("free addresses");
+    assert_eq!(space.poison(span(page.as_u64(), 4096)), Err(Refusal::NotPoisoned));
+    assert_eq!(
+        space.poison(span(page.as_u64() - (1 << 30), 4096)),
+        Err(Refusal::NotMapped { address: page - (1 << 30) })
+    );
 }

@@ -4,108 +4,80 @@
 //! own, so it cannot reach below a device's entries (EINVAL); advice that only reads or drops pages can.
 
 use super::errno::{Answer, Errno};
-use super::memory::{check_range, lets_others_in, log_range_refusal};
+use super::memory::{check_reserve, lets_others_in, refused};
 use super::thread::Thread;
 use linux_raw_sys::general::*;
-use mm::pager::{Access, Refusal};
+use mm::pager::{Access, FaultError, Refusal};
 use mm::range::{PAGE_SIZE, VirtRange};
 use mm::vma::{Backing, VmaFlags};
 
 /// madvise(2).
 #[inline(never)]
 pub fn madvise(thread: &mut Thread, address: u64, len_bytes: u64, advice: u32) -> Answer {
-    let advice = Advice::parse(advice).ok_or(Errno::EINVAL)?;
-    if !address.is_multiple_of(PAGE_SIZE) {
+    if !is_known(advice) || !address.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     let len_bytes = len_bytes.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-    let end = address.checked_add(len_bytes).ok_or(Errno::EINVAL)?;
+    address.checked_add(len_bytes).ok_or(Errno::EINVAL)?;
     if len_bytes == 0 {
         return Ok(0);
     }
-    check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
-    let range = VirtRange::from_bounds(address, end).ok_or(Errno::ENOMEM)?;
-    take(thread, range, advice).map(|()| 0)
+    take(thread, VirtRange::new(address, len_bytes).ok_or(Errno::ENOMEM)?, advice)
 }
 
-/// Advice by what has to be done about it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Advice {
-    /// Nothing to do, whatever is mapped there (NORMAL, WILLNEED, COLD, PAGEOUT ...).
-    Ignore,
-    /// Nothing to do, but Linux would note it in the vma (RANDOM, DONTDUMP, HUGEPAGE ...).
-    Note,
-    /// Drop the pages; anonymous ones are zero afterwards.
-    Drop,
-    /// Drop the pages some time; anonymous memory only.
-    Free,
-    /// Set or clear marks.
-    Mark { set: VmaFlags, clear: VmaFlags },
-    /// Give a child zeros; private anonymous memory only.
-    WipeOnFork,
-    /// Fault in.
-    Populate(Access),
-    /// Punch a hole into a file: no file of ours has any.
-    Remove,
-    /// Make huge pages: a device's are as huge as they get, and anonymous memory has none.
-    Collapse,
-    /// Take a page out of use because it may go bad: nothing can be moved away from a device.
-    SoftOffline,
+/// Does Linux 6.1 know it (`madvise_behavior_valid`)?
+fn is_known(advice: u32) -> bool {
+    matches!(advice, MADV_NORMAL..=MADV_DONTNEED | MADV_FREE..=MADV_COLLAPSE | MADV_HWPOISON | MADV_SOFT_OFFLINE)
 }
 
-impl Advice {
-    fn parse(advice: u32) -> Option<Advice> {
-        Some(match advice {
-            MADV_NORMAL | MADV_WILLNEED | MADV_COLD | MADV_PAGEOUT | MADV_UNMERGEABLE | MADV_DODUMP => {
-                Advice::Ignore
-            }
-            MADV_RANDOM | MADV_SEQUENTIAL | MADV_DONTDUMP | MADV_MERGEABLE | MADV_HUGEPAGE
-            | MADV_NOHUGEPAGE => Advice::Note,
-            MADV_DONTNEED | MADV_DONTNEED_LOCKED => Advice::Drop,
-            MADV_FREE => Advice::Free,
-            MADV_DONTFORK => Advice::Mark { set: VmaFlags::DONT_FORK, clear: VmaFlags::empty() },
-            MADV_DOFORK => Advice::Mark { set: VmaFlags::empty(), clear: VmaFlags::DONT_FORK },
-            MADV_WIPEONFORK => Advice::WipeOnFork,
-            MADV_KEEPONFORK => Advice::Mark { set: VmaFlags::empty(), clear: VmaFlags::WIPE_ON_FORK },
-            MADV_POPULATE_READ => Advice::Populate(Access::Read),
-            MADV_POPULATE_WRITE => Advice::Populate(Access::Write),
-            MADV_REMOVE => Advice::Remove,
-            MADV_COLLAPSE => Advice::Collapse,
-            MADV_SOFT_OFFLINE => Advice::SoftOffline,
-            // MADV_HWPOISON too: as on a Linux without CONFIG_MEMORY_FAILURE.
-            _ => return None,
-        })
-    }
-}
-
-fn take(thread: &mut Thread, range: VirtRange, advice: Advice) -> Result<(), Errno> {
-    let (address, len_bytes) = (range.start().as_u64(), range.len_bytes());
-    let space = thread.space.clone();
-    let result = match advice {
-        Advice::Ignore => space.check_mapped(address, len_bytes),
-        Advice::Note => space.check_split(address, len_bytes),
-        Advice::Drop => space.dont_need(address, len_bytes),
-        Advice::Mark { set, clear } => space.set_flags(address, len_bytes, set, clear),
-        Advice::Free | Advice::WipeOnFork if !is_anonymous(thread, range) => return Err(Errno::EINVAL),
-        Advice::Free => space.dont_need(address, len_bytes),
-        Advice::WipeOnFork => space.set_flags(address, len_bytes, VmaFlags::WIPE_ON_FORK, VmaFlags::empty()),
-        Advice::Populate(access) => {
-            return space.populate(range, access, &mut lets_others_in).1.map_err(Errno::from);
+fn take(thread: &mut Thread, range: VirtRange, advice: u32) -> Answer {
+    let (space, (address, len_bytes)) = (thread.space.clone(), (range.start().as_u64(), range.len_bytes()));
+    let populate = |access| Ok(space.populate(range, access, &mut lets_others_in).map(|()| 0)?);
+    let none = VmaFlags::empty();
+    let taken = match advice {
+        MADV_FREE | MADV_WIPEONFORK if !is_anonymous(thread, range) => return Err(Errno::EINVAL),
+        // Dropped at once, with FREE too; anonymous pages are zero afterwards.
+        MADV_DONTNEED | MADV_DONTNEED_LOCKED | MADV_FREE => space.dont_need(range),
+        MADV_DONTFORK => space.set_flags(range, VmaFlags::DONT_FORK, none),
+        MADV_DOFORK => space.set_flags(range, none, VmaFlags::DONT_FORK),
+        MADV_WIPEONFORK => space.set_flags(range, VmaFlags::WIPE_ON_FORK, none),
+        MADV_KEEPONFORK => space.set_flags(range, none, VmaFlags::WIPE_ON_FORK),
+        MADV_POPULATE_READ => return populate(Access::Read),
+        MADV_POPULATE_WRITE => return populate(Access::Write),
+        // Nothing to do, but Linux would note it in the vma.
+        MADV_RANDOM | MADV_SEQUENTIAL | MADV_DONTDUMP | MADV_MERGEABLE | MADV_HUGEPAGE | MADV_NOHUGEPAGE => {
+            space.check_split(range)
         }
-        Advice::Remove => {
-            space.check_mapped(address, len_bytes)?;
+        // A hole in a file: no file of ours has any.
+        MADV_REMOVE => {
+            space.check_mapped(range)?;
             return Err(if is_anonymous(thread, range) { Errno::EINVAL } else { Errno::ENODEV });
         }
-        Advice::Collapse => {
-            space.check_mapped(address, len_bytes)?;
+        // Huge pages: a device's are as huge as they get, and anonymous memory has none.
+        MADV_COLLAPSE => {
+            space.check_mapped(range)?;
             return Err(Errno::EINVAL);
         }
-        Advice::SoftOffline => return Err(Errno::EIO),
+        // Nothing can be moved away from a device.
+        MADV_SOFT_OFFLINE => return Err(Errno::EIO),
+        MADV_HWPOISON => return poison(thread, range),
+        // Nothing to do, whatever is mapped there.
+        _ => space.check_mapped(range),
     };
-    result.map_err(|refusal: Refusal| {
-        log_range_refusal(thread, "madvise", address, len_bytes, refusal);
-        Errno::from(refusal)
-    })
+    taken.map(|()| 0).map_err(|refusal| refused(thread, "madvise", address, len_bytes, refusal))
+}
+
+/// The caller is told by a signal, as Linux tells it (mm/memory-failure.c, kill_proc): as if it had touched the memory
+/// when the call returned. All others are, when they touch it.
+fn poison(thread: &mut Thread, range: VirtRange) -> Answer {
+    check_reserve()?;
+    thread.space.poison(range).map_err(|refusal| match refusal {
+        Refusal::NotMapped { .. } => Errno::EFAULT,
+        refusal => Errno::from(refusal),
+    })?;
+    thread.context.rax = 0;
+    thread.page_fault_signal(FaultError::Poisoned, range.start().as_u64(), Access::Read);
+    Ok(thread.context.rax)
 }
 
 /// Is everything mapped in `range` anonymous memory?
@@ -125,10 +97,9 @@ mod tests {
 
     #[test]
     fn only_known_advice_is_taken() {
-        assert_eq!(Advice::parse(MADV_DONTNEED), Some(Advice::Drop));
-        assert_eq!(Advice::parse(MADV_COLLAPSE), Some(Advice::Collapse));
-        for unknown in [5, 6, 7, 26, 99, 100, 104, u32::MAX] {
-            assert_eq!(Advice::parse(unknown), None, "{unknown}");
+        assert!([0, 4, 8, 25, 100, 101].into_iter().all(is_known));
+        for unknown in [5, 6, 7, 26, 99, 102, 104, u32::MAX] {
+            assert!(!is_known(unknown), "{unknown}");
         }
     }
 }

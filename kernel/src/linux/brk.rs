@@ -38,8 +38,8 @@ pub fn brk(thread: &mut Thread, end: u64) -> Answer {
     let space = &thread.space;
     let moved = if new_page > old_page {
         space.mmap(&private(old_page, new_page - old_page, Prot::READ | Prot::WRITE)).map(drop)
-    } else if new_page < old_page {
-        space.munmap(new_page, old_page - new_page)
+    } else if let Some(left) = VirtRange::from_bounds(new_page, old_page) {
+        space.munmap(left)
     } else {
         Ok(())
     };

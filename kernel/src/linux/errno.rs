@@ -29,7 +29,8 @@ macro_rules! numbers {
 }
 
 numbers! {
-    E2BIG EACCES EAGAIN EBADF EBUSY ECHILD EEXIST EFAULT EFBIG EINTR EINVAL EIO EISDIR ELIBBAD ELOOP EMFILE ENAMETOOLONG ENODEV ENOENT ENOLCK
+    E2BIG EACCES EAGAIN EBADF EBUSY ECHILD EEXIST EFAULT EFBIG EHWPOISON EINTR EINVAL EIO EISDIR ELIBBAD ELOOP EMFILE
+    ENAMETOOLONG ENODEV ENOENT ENOLCK
     ENOEXEC ENOMEM ENOSPC ENOSYS ENOTDIR ENOTEMPTY ENOTTY ENXIO EOPNOTSUPP EOVERFLOW EPERM EPIPE ERANGE EROFS ESPIPE ESRCH
     ETIMEDOUT EXDEV
 }
@@ -52,9 +53,9 @@ impl From<Refusal> for Errno {
         match refusal {
             Refusal::Dead => Errno::ENXIO,
             Refusal::PrivateDevice
+            | Refusal::NotPoisoned
             | Refusal::Misaligned { .. }
-            | Refusal::ZeroLength
-            | Refusal::NotUserRange { .. } => Errno::EINVAL,
+            | Refusal::ZeroLength => Errno::EINVAL,
             Refusal::OffsetOverflow { .. } => Errno::EOVERFLOW,
             Refusal::CutsMapping { .. }
             | Refusal::NoAddresses { .. }
@@ -73,6 +74,7 @@ impl From<FaultError> for Errno {
             FaultError::NotMapped | FaultError::NoMemory => Errno::ENOMEM,
             FaultError::Protection => Errno::EINVAL,
             FaultError::Bus => Errno::EFAULT,
+            FaultError::Poisoned => Errno::EHWPOISON,
         }
     }
 }

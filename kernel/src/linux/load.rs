@@ -6,7 +6,7 @@
 
 use super::brk::ProgramBreak;
 use super::errno::Errno;
-use super::memory::{private, within};
+use super::memory::{pages, private, within};
 use super::process::{Image, Program};
 use super::{script, signal};
 use crate::arch::context::UserContext;
@@ -194,7 +194,7 @@ fn map_interpreter(path: &'static str, space: &AddressSpace, find: Find) -> Resu
     let len_bytes = plan.high() - plan.low() + plan.align_bytes;
     let anywhere = MapRequest { placement: Placement::Anywhere, ..private(0, len_bytes, Prot::empty()) };
     let room = space.mmap(&anywhere)?.as_u64();
-    space.munmap(room, len_bytes)?;
+    pages(room, len_bytes).map_or(Ok(()), |range| space.munmap(range))?;
     let bias = plan.bias(room + plan.align_bytes);
     plan.map(file, space, bias)?;
     Ok((bias, plan.entry.wrapping_add(bias)))

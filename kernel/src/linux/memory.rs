@@ -135,7 +135,11 @@ pub fn mmap(
         Errno::from(refusal)
     })?;
     if flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE || flags & MAP_LOCKED != 0 {
-        populate(thread, start.as_u64(), len_bytes, request.prot);
+        let access = if request.prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
+        // As far as it goes: the call has succeeded already.
+        if let Some(range) = pages(start.as_u64(), len_bytes) {
+            let _ = thread.space.populate(range, access, &mut lets_others_in);
+        }
     }
     Ok(start.as_u64())
 }
@@ -231,22 +235,13 @@ fn placement(address: u64, flags: u32) -> Placement {
     }
 }
 
-/// PROT_* as what the program may do; bits that Linux ignores are ignored.
+/// PROT_* as what the program may do: the same bits; others that Linux ignores are ignored.
 fn to_prot(prot: u32) -> Prot {
-    let mut allowed = Prot::empty();
-    allowed.set(Prot::READ, prot & PROT_READ != 0);
-    allowed.set(Prot::WRITE, prot & PROT_WRITE != 0);
-    allowed.set(Prot::EXEC, prot & PROT_EXEC != 0);
-    allowed
+    Prot::from_bits_truncate(prot as u8)
 }
 
-/// Faults in what was mapped, as far as it goes: mmap has succeeded already.
-fn populate(thread: &mut Thread, start: u64, len_bytes: u64, prot: Prot) {
-    let access = if prot.contains(Prot::WRITE) { Access::Write } else { Access::Read };
-    if let Some(range) = VirtRange::new(start, len_bytes.next_multiple_of(PAGE_SIZE)) {
-        let _ = thread.space.populate(range, access, &mut lets_others_in);
-    }
-}
+const _: () = assert!(PROT_READ as u8 == Prot::READ.bits() && PROT_WRITE as u8 == Prot::WRITE.bits());
+const _: () = assert!(PROT_EXEC as u8 == Prot::EXEC.bits());
 
 fn refused_offset(thread: &mut Thread, fd: i32, flags: u32, offset_bytes: u64) -> Errno {
     let file = thread.file(fd).ok().filter(|_| flags & MAP_ANONYMOUS == 0);
@@ -269,13 +264,9 @@ fn log_refusal(thread: &mut Thread, backing: &Backing, refusal: Refusal) {
 
 /// munmap(2).
 pub fn munmap(thread: &mut Thread, address: u64, len_bytes: u64) -> Answer {
-    if !address.is_multiple_of(PAGE_SIZE) || len_bytes == 0 || check_range(address, len_bytes).is_none() {
-        return Err(Errno::EINVAL);
-    }
-    thread.space.munmap(address, len_bytes).map_err(|refusal| {
-        log_range_refusal(thread, "munmap", address, len_bytes, refusal);
-        Errno::from(refusal)
-    })?;
+    let range =
+        pages(address, len_bytes).filter(|_| address.is_multiple_of(PAGE_SIZE)).ok_or(Errno::EINVAL)?;
+    thread.space.munmap(range).map_err(|refusal| refused(thread, "munmap", address, len_bytes, refusal))?;
     Ok(0)
 }
 
@@ -287,28 +278,27 @@ pub fn mprotect(thread: &mut Thread, address: u64, len_bytes: u64, prot: u32) ->
     if len_bytes == 0 {
         return Ok(0);
     }
-    check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
+    let range = pages(address, len_bytes).ok_or(Errno::ENOMEM)?;
     if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM) != 0 {
         return Err(Errno::EINVAL);
     }
-    thread.space.mprotect(address, len_bytes, to_prot(prot)).map_err(|refusal| {
-        log_range_refusal(thread, "mprotect", address, len_bytes, refusal);
-        Errno::from(refusal)
-    })?;
+    let changed = thread.space.mprotect(range, to_prot(prot));
+    changed.map_err(|refusal| refused(thread, "mprotect", address, len_bytes, refusal))?;
     Ok(0)
 }
 
-/// Says in the log that a call would have split an entry; other refusals speak for themselves.
-pub fn log_range_refusal(thread: &mut Thread, call: &str, address: u64, len_bytes: u64, refusal: Refusal) {
+/// What a refused call answers; the log says that it would have split an entry: others speak for themselves.
+pub fn refused(thread: &mut Thread, call: &str, address: u64, len_bytes: u64, refusal: Refusal) -> Errno {
     if matches!(refusal, Refusal::Misaligned { .. }) && thread.may_log() {
         log::warn!("{call} of {len_bytes:#x} bytes at {address:#x} refused: {refusal}");
     }
+    refusal.into()
 }
 
-/// The end of `[address, address + len_bytes)` rounded up to pages; `None` when it leaves the program's half.
-pub fn check_range(address: u64, len_bytes: u64) -> Option<u64> {
-    let end = address.checked_add(len_bytes.checked_next_multiple_of(PAGE_SIZE)?)?;
-    (end <= USER_END).then_some(end)
+/// The pages from `address`, where one begins, to the end of `len_bytes` bytes; `None` when there are none, or when
+/// they leave the program's half.
+pub fn pages(address: u64, len_bytes: u64) -> Option<VirtRange> {
+    VirtRange::new(address, len_bytes.checked_next_multiple_of(PAGE_SIZE)?)
 }
 
 /// msync(2): MS_SYNC on a device flushes what its medium needs (Linux answers EINVAL; error matrix).
@@ -319,13 +309,13 @@ pub fn msync(thread: &mut Thread, address: u64, len_bytes: u64, flags: u32) -> A
     {
         return Err(Errno::EINVAL);
     }
-    let end = check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
-    if end == address {
+    if len_bytes == 0 {
         return Ok(0);
     }
+    let range = pages(address, len_bytes).ok_or(Errno::ENOMEM)?;
     match flags & MS_SYNC {
-        0 => thread.space.check_mapped(address, end - address)?,
-        _ => thread.space.flush_device(address, end - address)?,
+        0 => thread.space.check_mapped(range)?,
+        _ => thread.space.flush_device(range)?,
     }
     Ok(0)
 }

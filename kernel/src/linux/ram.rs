@@ -143,8 +143,8 @@ impl RamFile {
         })
     }
 
-    /// Takes away what the spaces that map it have of it.
-    fn revoke(&self) {
+    /// Takes away what the spaces that map it have of it behind `len_bytes`.
+    fn revoke(&self, len_bytes: u64) {
         for next in 0.. {
             // One at a time: a space's lock is taken with no spin lock held.
             let space = match self.mapped_by.lock().get(next) {
@@ -152,7 +152,7 @@ impl RamFile {
                 None => return,
             };
             if let Some(space) = space {
-                space.revoke(self.key());
+                space.revoke(self.key(), &(len_bytes..u64::MAX));
             }
         }
     }
@@ -241,7 +241,7 @@ impl Node for Arc<RamFile> {
         if len_bytes > before {
             return Ok(());
         }
-        self.revoke();
+        self.revoke(len_bytes);
         let mut contents = self.contents.write();
         let Contents { pages, initrd, .. } = &mut *contents;
         let kept = initrd.as_ref().map_or(0, |pages| pages.len_bytes().min(len_bytes));

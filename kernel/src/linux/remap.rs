@@ -1,7 +1,7 @@
 //! mremap: the checks of Linux 6.1 mm/mremap.c in their order; the address space moves what is to be moved.
 
 use super::errno::{Answer, Errno};
-use super::memory::log_range_refusal;
+use super::memory::{pages, refused};
 use super::thread::Thread;
 use linux_raw_sys::general::{MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use mm::pager::Refusal;
@@ -46,14 +46,12 @@ pub fn mremap(
     let mut refused = |refusal: Refusal| match refusal {
         Refusal::NotMapped { .. } => Errno::EFAULT,
         Refusal::OffsetOverflow { .. } => Errno::EINVAL,
-        refusal => {
-            log_range_refusal(thread, "mremap", address, new, refusal);
-            Errno::from(refusal)
-        }
+        refusal => refused(thread, "mremap", address, new, refusal),
     };
     // As on Linux, what is too long goes first, whatever becomes of the rest.
     if old > new {
-        space.munmap(address.checked_add(new).ok_or(Errno::EINVAL)?, old - new).map_err(&mut refused)?;
+        let cut = address.checked_add(new).and_then(|end| pages(end, old - new)).ok_or(Errno::EINVAL)?;
+        space.munmap(cut).map_err(&mut refused)?;
     }
     if old >= new && !does_move {
         return Ok(address);

@@ -4,7 +4,7 @@
 //! memory is of one node, number 0.
 
 use super::errno::{Answer, Errno};
-use super::memory::{check_range, lets_others_in};
+use super::memory::{lets_others_in, pages};
 use super::process;
 use super::thread::Thread;
 use crate::user_memory;
@@ -34,8 +34,11 @@ pub fn mincore(thread: &mut Thread, address: u64, len_bytes: u64, vector: u64) -
     if !address.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
-    let end = check_range(address, len_bytes).ok_or(Errno::ENOMEM)?;
-    let (mut page, mut out) = (address, vector);
+    if len_bytes == 0 {
+        return Ok(0);
+    }
+    let (mut page, end) = pages(address, len_bytes).ok_or(Errno::ENOMEM)?.bounds();
+    let mut out = vector;
     let mut bytes = [0; 512];
     while page < end && lets_others_in() {
         let count = ((end - page) / PAGE_SIZE).min(bytes.len() as u64);
@@ -59,9 +62,10 @@ pub fn mlock(thread: &mut Thread, address: u64, len_bytes: u64, flags: u32) -> A
     let Some(range) = mapped(thread, address, len_bytes)? else { return Ok(0) };
     if flags & MLOCK_ONFAULT == 0 {
         // mm/mlock.c, __mlock_posix_error_return.
-        thread.space.populate(range, Access::Read, &mut lets_others_in).1.map_err(|error| match error {
+        thread.space.populate(range, Access::Read, &mut lets_others_in).map_err(|error| match error {
             FaultError::NoMemory => Errno::EAGAIN,
             FaultError::NotMapped | FaultError::Protection | FaultError::Bus => Errno::ENOMEM,
+            FaultError::Poisoned => Errno::EHWPOISON,
         })?;
     }
     Ok(0)
@@ -77,9 +81,12 @@ pub fn munlock(thread: &mut Thread, address: u64, len_bytes: u64) -> Answer {
 fn mapped(thread: &Thread, address: u64, len_bytes: u64) -> Result<Option<VirtRange>, Errno> {
     let start = address - address % PAGE_SIZE;
     let len_bytes = len_bytes.checked_add(address - start).ok_or(Errno::EINVAL)?;
-    let end = check_range(start, len_bytes).ok_or(Errno::ENOMEM)?;
-    thread.space.check_mapped(start, end - start)?;
-    Ok(VirtRange::from_bounds(start, end))
+    if len_bytes == 0 {
+        return Ok(None);
+    }
+    let range = pages(start, len_bytes).ok_or(Errno::ENOMEM)?;
+    thread.space.check_mapped(range)?;
+    Ok(Some(range))
 }
 
 /// mlockall(2): only the flags are looked at.

@@ -169,7 +169,7 @@ pub fn shmdt(thread: &mut Thread, address: u64) -> Answer {
         && let Some(vma) = thread.space.find(VirtAddr::new_truncate(at))
         && shows_segment(&vma, at)
     {
-        thread.space.munmap(at, vma.range.len_bytes())?;
+        thread.space.munmap(vma.range)?;
         at = vma.range.end().as_u64();
     }
     if at == address { Err(Errno::EINVAL) } else { Ok(0) }

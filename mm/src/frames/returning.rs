@@ -7,6 +7,7 @@
 use super::FrameAllocator;
 use crate::checks::might_sleep;
 use crate::lock;
+use crate::pager::Refusal;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// The state of the wait.
@@ -83,6 +84,17 @@ impl FrameAllocator {
             return true;
         }
         returns.kept.load(SeqCst) != since.0
+    }
+
+    /// Attempts again whenever memory ran out and frames came back, as [`FrameAllocator::wait_for_returning`] has it.
+    pub(crate) fn patiently<T>(&self, attempt: impl Fn() -> Result<T, Refusal>) -> Result<T, Refusal> {
+        loop {
+            match attempt() {
+                // From now, not from before: what a failed attempt gave back is no reason for another one.
+                Err(Refusal::NoMemory) if self.wait_for_returning(self.moment()) => {}
+                result => return result,
+            }
+        }
     }
 
     /// Makes the `nth` allocation for a program from now on fail, page tables included; 0 makes none fail. The

@@ -9,26 +9,15 @@ use alloc::sync::Arc;
 
 impl AddressSpace {
     /// A copy for a child process. Private memory is shared until one of the two writes; devices and shared
-    /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out, those marked [`VmaFlags::WIPE_ON_FORK`] are empty. `NoMemory`, or what a
-    /// pager says: this space is as it was then.
+    /// memory show the same bytes; vmas marked [`VmaFlags::DONT_FORK`] are left out, those marked
+    /// [`VmaFlags::WIPE_ON_FORK`] are empty. `NoMemory`, or what a pager says: this space is as it was then.
     pub fn fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
-        loop {
-            if let Some(child) = self.try_fork(kernel_half)? {
-                return Ok(child);
-            }
-            // From now, not from before: what came back with half a child is no reason to try again.
-            let frames = self.environment.frames;
-            if !frames.wait_for_returning(frames.moment()) {
-                return Err(Refusal::NoMemory);
-            }
-        }
+        self.environment.frames.patiently(|| self.try_fork(kernel_half))
     }
 
-    /// `None` when frames ran out: some may be on their way back.
-    fn try_fork(&self, kernel_half: &KernelHalf) -> Result<Option<Arc<AddressSpace>>, Refusal> {
-        let Some(child) = AddressSpace::with_layout(kernel_half, self.environment, self.layout) else {
-            return Ok(None);
-        };
+    fn try_fork(&self, kernel_half: &KernelHalf) -> Result<Arc<AddressSpace>, Refusal> {
+        let child = AddressSpace::with_layout(kernel_half, self.environment, self.layout);
+        let child = child.ok_or(Refusal::NoMemory)?;
         let mut memory = self.memory.write();
         let Memory { tables, vmas } = &mut *memory;
         // Devices learn of the child before it is complete; who wants to revoke waits for this guard.
@@ -53,6 +42,6 @@ impl AddressSpace {
         let (flush, complete) = tables.share(runs(private, window), &mut copy.tables);
         flush.acknowledge(self.environment.shootdown);
         drop(copy);
-        Ok(complete.then_some(child))
+        complete.then_some(child).ok_or(Refusal::NoMemory)
     }
 }

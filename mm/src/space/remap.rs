@@ -35,14 +35,7 @@ impl AddressSpace {
     /// Grows a mapping, or moves it (mremap); its first address then. `NotMapped` when the range is not within one
     /// vma. A refusal changes nothing, unless memory for page tables is out: then what was to be replaced is gone.
     pub fn remap(&self, request: &RemapRequest) -> Result<VirtAddr, Refusal> {
-        let frames = self.environment.frames;
-        loop {
-            match self.try_remap(request) {
-                // From now, not from before: what this try gave back is no reason for another one.
-                Err(Refusal::NoMemory) if frames.wait_for_returning(frames.moment()) => {}
-                result => return result,
-            }
-        }
+        self.environment.frames.patiently(|| self.try_remap(request))
     }
 
     fn try_remap(&self, request: &RemapRequest) -> Result<VirtAddr, Refusal> {

@@ -1,7 +1,8 @@
 //! What a device takes back from a space.
 
 use super::{AddressSpace, Memory};
-use crate::vma::Backing;
+use crate::vma::{Backing, Vma};
+use core::ops::Range;
 
 /// What `revoke` found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -13,16 +14,16 @@ pub struct Revoked {
 }
 
 impl AddressSpace {
-    /// Clears all entries of the vmas that show the object `key` ([`crate::pager::Pager::key`]); the vmas stay. When it
-    /// returns no CPU uses one of them any more.
-    pub fn revoke(&self, key: u64) -> Revoked {
+    /// Clears all entries that show a byte of `offsets` of the object `key` ([`crate::pager::Pager::key`]); the vmas
+    /// stay. When it returns no CPU uses one of them any more.
+    pub fn revoke(&self, key: u64, offsets: &Range<u64>) -> Revoked {
         let mut revoked = Revoked::default();
         let mut memory = self.memory.write();
         let Memory { tables, vmas } = &mut *memory;
-        for vma in
-            vmas.iter().filter(|vma| matches!(&vma.backing, Backing::Device(pager) if pager.key() == key))
-        {
-            let (flush, cleared) = tables.revoke(vma.range, vma.granule);
+        let shows_it = |vma: &&Vma| matches!(&vma.backing, Backing::Device(pager) if pager.key() == key);
+        for vma in vmas.iter().filter(shows_it) {
+            let Some(part) = vma.showing(offsets) else { continue };
+            let (flush, cleared) = tables.revoke(part, vma.granule);
             flush.acknowledge(self.environment.shootdown);
             revoked.mappings += 1;
             revoked.entries[vma.granule as usize] += cleared;

@@ -2,6 +2,8 @@ use super::*;
 use crate::fake::{CountedShootdowns, FakeDevice, FakeFile, Machine, RW, anonymous, at, device, file};
 use crate::frames::KERNEL_RESERVE;
 use crate::pager::{Access, FaultError, Installed};
+use crate::range::USER_END;
+use crate::tables::OWNED;
 use crate::vma::{MAX_VMAS, STACK_GUARD_BYTES};
 use alloc::sync::Arc;
 use alloc::vec;
@@ -35,9 +37,13 @@ fn vmas(space: &AddressSpace) -> Vec<(u64, u64)> {
     all
 }
 
-fn new_fault(size: MapSize, device: bool) -> Result<Fault, FaultError> {
-    Ok(Fault { installed: Installed::New, size, device })
+/// The pages that a call is about.
+fn span(address: u64, len_bytes: u64) -> VirtRange {
+    VirtRange::new(address, len_bytes.next_multiple_of(P)).expect("a program's addresses")
 }
+
+/// What a fault answers that wrote an entry.
+const NEW: Result<Installed, FaultError> = Ok(Installed::New);
 
 const M2: u64 = 2 << 20;
 
@@ -48,13 +54,13 @@ fn anonymous_memory_is_zero_lazy_and_given_back() {
     let space = machine.space();
     let start = space.mmap(&anonymous(128 << 20)).expect("128 MiB are free to map");
     assert_eq!(machine.free_frames(), before - 1, "only the root table is there");
-    assert_eq!(space.fault(start + 5000u64, Access::Read), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(start + 5000u64, Access::Read), NEW);
     assert!(bytes(&machine, &space, start + P).iter().all(|&byte| byte == 0));
     bytes(&machine, &space, start + P).fill(7);
-    assert_eq!(space.fault(start + P, Access::Write).map(|fault| fault.installed), Ok(Installed::Already));
-    space.dont_need(start.as_u64(), 128 << 20).expect("all is mapped");
+    assert_eq!(space.fault(start + P, Access::Write), Ok(Installed::Already));
+    space.dont_need(span(start.as_u64(), 128 << 20)).expect("all is mapped");
     assert_eq!(machine.free_frames(), before - 3, "what the vma needs above its pages stays");
-    assert_eq!(space.fault(start + P, Access::Write), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(start + P, Access::Write), NEW);
     assert!(bytes(&machine, &space, start + P).iter().all(|&byte| byte == 0));
     drop(space);
     assert_eq!(machine.free_frames(), before);
@@ -97,7 +103,7 @@ fn s6_2_a_device_is_mapped_in_entries_of_exactly_its_granule() {
         let start = space.mmap(&device(&pager, granule.bytes(), len)).expect("there is room");
         for entry in 0..4 {
             let address = start + entry * granule.bytes() + granule.bytes() / 2 + 8;
-            assert_eq!(space.fault(address, Access::Write), new_fault(granule, true));
+            assert_eq!(space.fault(address, Access::Write), NEW);
             let leaf = space.walk(address).leaf.expect("it is mapped");
             assert_eq!(leaf.size, granule);
             assert_eq!(leaf.phys.as_u64(), pager.base + (entry + 1) * granule.bytes());
@@ -117,8 +123,8 @@ fn s7_2_faults_for_n_bytes_are_n_divided_by_align_rounded_up() {
         let step = granule.bytes() / 4;
         let mut new = 0;
         for address in (0..touched).step_by(step as usize) {
-            let fault = space.fault(start + address, Access::Write).expect("the device has it");
-            new += u64::from(fault.installed == Installed::New);
+            let installed = space.fault(start + address, Access::Write).expect("the device has it");
+            new += u64::from(installed == Installed::New);
         }
         assert_eq!(new, touched.div_ceil(granule.bytes()));
     }
@@ -132,7 +138,7 @@ fn s6_3_anywhere_is_aligned_at_every_base_and_in_a_fragmented_space() {
         let pages: Vec<VirtAddr> =
             (0..64).map(|_| space.mmap(&at(Placement::Anywhere, anonymous(3 * P))).expect("room")).collect();
         for page in pages.iter().step_by(2) {
-            space.munmap(page.as_u64(), P).expect("it is mapped");
+            space.munmap(span(page.as_u64(), P)).expect("it is mapped");
         }
         for granule in MapSize::ALL.into_iter().chain(MapSize::ALL) {
             let pager = FakeDevice::new(granule);
@@ -272,14 +278,11 @@ fn a_mapping_past_the_end_is_sigbus_on_touch_and_populate_stops_there() {
         let pager = FakeDevice::new(granule);
         let start = space.mmap(&device(&pager, 0, 10 * granule.bytes())).expect("there is room");
         let range = VirtRange::new(start.as_u64(), 10 * granule.bytes()).expect("a user range");
-        let (populated, result) = space.populate(range, Access::Write, &mut || true);
-        assert_eq!((populated.device[index], populated.pages, result), (8, 0, Err(FaultError::Bus)));
+        for what in ["populated", "nothing is new"] {
+            assert_eq!(space.populate(range, Access::Write, &mut || true), Err(FaultError::Bus));
+            assert_eq!(space.device_entries()[index], 8, "{what}");
+        }
         assert_eq!(space.fault(start + 8 * granule.bytes(), Access::Read), Err(FaultError::Bus));
-        assert_eq!(
-            space.populate(range, Access::Write, &mut || true).0,
-            Populated::default(),
-            "nothing is new"
-        );
     }
 }
 
@@ -303,20 +306,20 @@ fn s6_7_a_cut_below_the_granule_is_refused_and_the_mapping_is_intact() {
                 "{result:?}"
             );
         };
-        refused(space.munmap(at_start, P));
-        refused(space.munmap(at_start, 1));
-        refused(space.munmap(at_start + P, P));
-        refused(space.munmap(at_start + 2 * align - P, P));
-        refused(space.munmap(at_start - 8 * P, align));
-        refused(space.mprotect(at_start, P, Prot::READ));
-        refused(space.check_split(at_start, P));
-        refused(space.set_flags(at_start, P, VmaFlags::DONT_FORK, VmaFlags::empty()));
+        refused(space.munmap(span(at_start, P)));
+        refused(space.munmap(span(at_start, 1)));
+        refused(space.munmap(span(at_start + P, P)));
+        refused(space.munmap(span(at_start + 2 * align - P, P)));
+        refused(space.munmap(span(at_start - 8 * P, align)));
+        refused(space.mprotect(span(at_start, P), Prot::READ));
+        refused(space.check_split(span(at_start, P)));
+        refused(space.set_flags(span(at_start, P), VmaFlags::DONT_FORK, VmaFlags::empty()));
         refused(space.mmap(&at(Placement::Fixed(at_start + P), anonymous(P))).map(drop));
         refused(space.mmap(&at(Placement::Fixed(at_start + P), device(&pager, 0, align))).map(drop));
-        assert_eq!(space.mprotect(at_start + P, P, RW), Ok(()), "the same protection cuts nothing");
+        assert_eq!(space.mprotect(span(at_start + P, P), RW), Ok(()), "the same protection cuts nothing");
         assert_eq!((vmas(&space), space.walk(start), space.walk(start + align)), before);
 
-        assert_eq!(space.munmap(at_start, align), Ok(()));
+        assert_eq!(space.munmap(span(at_start, align)), Ok(()));
         assert_eq!(space.fault(start, Access::Read), Err(FaultError::NotMapped));
         let right = space.walk(start + align).leaf.expect("the other entry is intact");
         assert_eq!(right.phys.as_u64(), pager.base + align);
@@ -324,29 +327,16 @@ fn s6_7_a_cut_below_the_granule_is_refused_and_the_mapping_is_intact() {
 }
 
 #[test]
-fn s6_7_misaligned_addresses_and_empty_lengths_answer_as_linux_does() {
+fn a_hole_is_named_by_its_first_page() {
     let machine = machine();
     let space = machine.space();
     let start = space.mmap(&anonymous(4 * P)).expect("there is room").as_u64();
-    let misaligned = check_granule("address", start + 1, MapSize::Size4K);
-    assert_eq!(space.munmap(start + 1, P), misaligned);
-    assert_eq!(space.mprotect(start + 1, P, RW), misaligned);
-    assert_eq!(space.dont_need(start + 1, P), misaligned);
-    assert_eq!(space.munmap(start, 0), Err(Refusal::ZeroLength));
-    assert_eq!(space.mprotect(start, 0, Prot::READ), Ok(()));
-    assert_eq!(space.dont_need(start, 0), Ok(()));
-    assert_eq!(
-        space.munmap(start, u64::MAX),
-        Err(Refusal::NotUserRange { address: start, len_bytes: u64::MAX })
-    );
-    assert!(matches!(space.munmap(USER_END, P), Err(Refusal::NotUserRange { .. })));
     let unmapped = Err(Refusal::NotMapped { address: virt(start + 4 * P) });
-    assert_eq!(space.mprotect(start, 5 * P, Prot::READ), unmapped);
-    assert_eq!(space.dont_need(start, 5 * P), unmapped);
-    assert_eq!(space.flush_device(start, 5 * P), unmapped);
-    assert_eq!(space.check_mapped(start, 5 * P), unmapped);
-    assert!(matches!(space.mprotect(1 << 63, P, RW), Err(Refusal::NotMapped { .. })));
-    assert_eq!(space.munmap(0x10_0000, P), Ok(()), "unmapping a hole is fine");
+    assert_eq!(space.mprotect(span(start, 5 * P), Prot::READ), unmapped);
+    assert_eq!(space.dont_need(span(start, 5 * P)), unmapped);
+    assert_eq!(space.flush_device(span(start, 5 * P)), unmapped);
+    assert_eq!(space.check_mapped(span(start, 5 * P)), unmapped);
+    assert_eq!(space.munmap(span(0x10_0000, P)), Ok(()), "unmapping a hole is fine");
 }
 
 #[test]
@@ -357,23 +347,23 @@ fn mprotect_is_enforced_at_every_size_and_shot_down() {
         let pager = FakeDevice::new(granule);
         let (start, len) =
             (space.mmap(&device(&pager, 0, 2 * granule.bytes())).expect("room"), granule.bytes());
-        assert_eq!(space.fault(start, Access::Write), new_fault(granule, true));
+        assert_eq!(space.fault(start, Access::Write), NEW);
         let shootdowns = machine.shootdowns.0.load(Ordering::Relaxed);
-        space.mprotect(start.as_u64(), len, Prot::READ).expect("it is mapped");
+        space.mprotect(span(start.as_u64(), len), Prot::READ).expect("it is mapped");
         assert_eq!(machine.shootdowns.0.load(Ordering::Relaxed), shootdowns + 1);
         assert_eq!(space.fault(start, Access::Write), Err(FaultError::Protection));
         let leaf = space.walk(start).leaf.expect("a read still works without a fault");
         assert!(!leaf.flags.contains(PageTableFlags::WRITABLE));
-        assert_eq!(space.fault(start + len, Access::Write), new_fault(granule, true));
-        space.mprotect(start.as_u64(), len, RW).expect("it is mapped");
+        assert_eq!(space.fault(start + len, Access::Write), NEW);
+        space.mprotect(span(start.as_u64(), len), RW).expect("it is mapped");
         assert!(space.walk(start).leaf.is_some_and(|leaf| leaf.flags.contains(PageTableFlags::WRITABLE)));
-        space.mprotect(start.as_u64(), len, Prot::empty()).expect("it is mapped");
+        space.mprotect(span(start.as_u64(), len), Prot::empty()).expect("it is mapped");
         assert_eq!(space.walk(start).leaf, None);
     }
     let limited = MapRequest { prot: Prot::READ, max_prot: Prot::READ, ..anonymous(P) };
     let start = space.mmap(&limited).expect("there is room").as_u64();
     let denied = Refusal::Protection { asked: RW, allowed: Prot::READ };
-    assert_eq!(space.mprotect(start, P, RW), Err(denied));
+    assert_eq!(space.mprotect(span(start, P), RW), Err(denied));
 }
 
 #[test]
@@ -383,10 +373,10 @@ fn anonymous_bytes_survive_a_time_without_access() {
     let start = space.mmap(&anonymous(P)).expect("there is room");
     let _ = space.fault(start, Access::Write);
     bytes(&machine, &space, start).fill(9);
-    space.mprotect(start.as_u64(), P, Prot::empty()).expect("it is mapped");
+    space.mprotect(span(start.as_u64(), P), Prot::empty()).expect("it is mapped");
     assert_eq!(space.walk(start).leaf, None);
     assert_eq!(space.fault(start, Access::Read), Err(FaultError::Protection));
-    space.mprotect(start.as_u64(), P, RW).expect("it is mapped");
+    space.mprotect(span(start.as_u64(), P), RW).expect("it is mapped");
     assert!(bytes(&machine, &space, start).iter().all(|&byte| byte == 9));
 }
 
@@ -399,44 +389,47 @@ fn a_file_is_shown_in_place_until_it_is_written_and_never_changed() {
     let source = Arc::new(FakeFile { bytes: vec![0x42; 2 * 4096 + 100], in_place: Some(HOME) });
     let start = space.mmap(&file(&source, 4 * P, RW)).expect("there is room");
 
-    assert_eq!(space.fault(start, Access::Read), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(start, Access::Read), NEW);
     let leaf = space.walk(start).leaf.expect("it is mapped");
     assert_eq!(leaf.phys.as_u64(), HOME);
     assert!(!leaf.flags.intersects(PageTableFlags::WRITABLE | crate::tables::OWNED));
-    space.mprotect(start.as_u64(), P, Prot::READ).expect("it is mapped");
-    space.mprotect(start.as_u64(), P, RW).expect("it is mapped");
+    space.mprotect(span(start.as_u64(), P), Prot::READ).expect("it is mapped");
+    space.mprotect(span(start.as_u64(), P), RW).expect("it is mapped");
     let leaf = space.walk(start).leaf.expect("it is mapped");
     assert!(!leaf.flags.contains(PageTableFlags::WRITABLE), "mprotect never opens the file itself");
 
     let shootdowns = machine.shootdowns.0.load(Ordering::Relaxed);
-    assert_eq!(space.fault(start, Access::Write), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(start, Access::Write), NEW);
     assert_eq!(machine.shootdowns.0.load(Ordering::Relaxed), shootdowns + 1, "the old page is shot down");
     let leaf = space.walk(start).leaf.expect("it is mapped");
     assert!(leaf.flags.contains(PageTableFlags::WRITABLE | crate::tables::OWNED));
     assert!(bytes(&machine, &space, start).iter().all(|&byte| byte == 0x42));
     bytes(&machine, &space, start).fill(1);
-    space.dont_need(start.as_u64(), P).expect("it is mapped");
-    assert_eq!(space.fault(start, Access::Read), new_fault(MapSize::Size4K, false));
+    space.dont_need(span(start.as_u64(), P)).expect("it is mapped");
+    assert_eq!(space.fault(start, Access::Read), NEW);
     assert_eq!(space.walk(start).leaf.map(|leaf| leaf.phys.as_u64()), Some(HOME));
 
     // PROT_WRITE alone implies read, also where a page is shown in place.
-    space.mprotect(start.as_u64(), P, Prot::WRITE).expect("it is mapped");
+    space.mprotect(span(start.as_u64(), P), Prot::WRITE).expect("it is mapped");
     assert_eq!(space.walk(start).leaf.map(|leaf| leaf.phys.as_u64()), Some(HOME));
-    space.dont_need(start.as_u64(), P).expect("it is mapped");
-    assert_eq!(space.fault(start, Access::Read), new_fault(MapSize::Size4K, false));
+    space.dont_need(span(start.as_u64(), P)).expect("it is mapped");
+    assert_eq!(space.fault(start, Access::Read), NEW);
     assert_eq!(space.walk(start).leaf.map(|leaf| leaf.phys.as_u64()), Some(HOME));
-    space.mprotect(start.as_u64(), P, RW).expect("it is mapped");
+    space.mprotect(span(start.as_u64(), P), RW).expect("it is mapped");
 
     // The last page is a partial one: copied, zero behind the end; the page behind it is SIGBUS.
-    assert_eq!(space.fault(start + 2 * P, Access::Read), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(start + 2 * P, Access::Read), NEW);
     let tail = bytes(&machine, &space, start + 2 * P);
     assert!(tail[..100].iter().all(|&byte| byte == 0x42) && tail[100..].iter().all(|&byte| byte == 0));
     assert_eq!(space.fault(start + 3 * P, Access::Read), Err(FaultError::Bus));
 
     let range = VirtRange::new(start.as_u64(), 3 * P).expect("a user range");
     let _ = space.fault(start + P, Access::Read);
-    let (populated, result) = space.populate(range, Access::Write, &mut || true);
-    assert_eq!((populated.pages, result), (2, Ok(())), "two pages in place became copies");
+    assert_eq!(space.populate(range, Access::Write, &mut || true), Ok(()));
+    for page in 0..3 {
+        let leaf = space.walk(start + page * P).leaf.expect("populated");
+        assert!(leaf.flags.contains(OWNED), "page {page} is a copy");
+    }
     drop(space);
     assert_eq!(machine.free_frames(), before);
 }
@@ -451,9 +444,9 @@ fn s6_4_dropped_device_entries_show_the_same_memory_again() {
         let _ = space.fault(start, Access::Write);
         let before = space.walk(start).leaf;
         assert!(before.is_some());
-        space.dont_need(start.as_u64(), P).expect("it is mapped");
+        space.dont_need(span(start.as_u64(), P)).expect("it is mapped");
         assert_eq!(space.walk(start).leaf, None);
-        assert_eq!(space.fault(start, Access::Write), new_fault(granule, true));
+        assert_eq!(space.fault(start, Access::Write), NEW);
         assert_eq!(space.walk(start).leaf, before);
     }
 }
@@ -486,7 +479,7 @@ fn a_stack_grows_to_its_limit_and_keeps_its_guard() {
     let top = 0x7fff_0000_0000u64;
     let stack = MapRequest { flags: VmaFlags::GROWS_DOWN, name: "[stack]", ..anonymous(4 * P) };
     space.mmap(&at(Placement::Fixed(top - 4 * P), stack)).expect("there is room");
-    assert_eq!(space.fault(virt(top - 9 * P + 8), Access::Write), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(virt(top - 9 * P + 8), Access::Write), NEW);
     assert_eq!(vmas(&space), [(top - 9 * P, top)]);
     let limit = top - STACK_LIMIT_BYTES;
     assert_eq!(space.fault(virt(limit - 1), Access::Write), Err(FaultError::NotMapped));
@@ -494,7 +487,7 @@ fn a_stack_grows_to_its_limit_and_keeps_its_guard() {
     space.mmap(&at(Placement::Fixed(below), anonymous(P))).expect("there is room");
     assert_eq!(space.fault(virt(limit), Access::Write), Err(FaultError::NotMapped), "the guard is too thin");
     assert_eq!(space.fault(virt(limit + P), Access::Write), Err(FaultError::NotMapped));
-    assert_eq!(space.fault(virt(limit + 2 * P), Access::Write), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(virt(limit + 2 * P), Access::Write), NEW);
     assert_eq!(vmas(&space)[1], (limit + 2 * P, top));
     assert_eq!(space.fault(virt(below - P), Access::Write), Err(FaultError::NotMapped), "no stack above it");
 }
@@ -513,17 +506,17 @@ fn a_program_at_the_map_limit_can_unmap_and_protect_but_not_split() {
     assert_eq!(map(last, 4), Ok(()), "as many as the limit says");
     let before = vmas(&space);
     assert_eq!(map(BASE, 1), full);
-    assert_eq!(space.munmap(last + P, P), full);
-    assert_eq!(space.mprotect(last, P, Prot::READ), full);
-    assert_eq!(space.set_flags(last, P, VmaFlags::DONT_FORK, VmaFlags::empty()), full);
+    assert_eq!(space.munmap(span(last + P, P)), full);
+    assert_eq!(space.mprotect(span(last, P), Prot::READ), full);
+    assert_eq!(space.set_flags(span(last, P), VmaFlags::DONT_FORK, VmaFlags::empty()), full);
     assert_eq!(vmas(&space), before, "a refusal changes nothing");
 
     assert_eq!(map(page(1), 1), Ok(()), "it replaces a mapping");
-    assert_eq!(space.mprotect(last, 4 * P, Prot::READ), Ok(()));
-    assert_eq!(space.set_flags(last, 4 * P, VmaFlags::DONT_FORK, VmaFlags::empty()), Ok(()));
-    assert_eq!(space.munmap(last + 3 * P, P), Ok(()), "it shrinks a mapping");
-    assert_eq!(space.munmap(page(1), P), Ok(()));
-    assert_eq!(space.munmap(last + P, P), Ok(()), "there is room for the split now");
+    assert_eq!(space.mprotect(span(last, 4 * P), Prot::READ), Ok(()));
+    assert_eq!(space.set_flags(span(last, 4 * P), VmaFlags::DONT_FORK, VmaFlags::empty()), Ok(()));
+    assert_eq!(space.munmap(span(last + 3 * P, P)), Ok(()), "it shrinks a mapping");
+    assert_eq!(space.munmap(span(page(1), P)), Ok(()));
+    assert_eq!(space.munmap(span(last + P, P)), Ok(()), "there is room for the split now");
     assert_eq!(vmas(&space).len(), MAX_VMAS);
 }
 
@@ -536,7 +529,7 @@ fn msync_flushes_the_devices_in_the_range_only() {
     space.mmap(&at(Placement::Fixed(base), device(&pager, 0, 4 * P))).expect("room");
     space.mmap(&at(Placement::Fixed(base + 4 * P), anonymous(P))).expect("room");
     space.mmap(&at(Placement::Fixed(base + 5 * P), device(&pager, 0, P))).expect("room");
-    assert_eq!(space.flush_device(base + P, 5 * P), Ok(()));
+    assert_eq!(space.flush_device(span(base + P, 5 * P)), Ok(()));
     assert_eq!(pager.flushed_bytes.load(Ordering::Relaxed), 4 * P);
 }
 
@@ -575,9 +568,9 @@ fn s3_6_out_of_memory_in_a_fault_is_reported_and_a_retry_works() {
         assert_eq!(machine.free_frames(), free, "nothing is lost");
         frames.free(hoard.pop().expect("it holds all frames"));
     }
-    assert_eq!(space.fault(on_device, Access::Write), new_fault(MapSize::Size4K, true));
+    assert_eq!(space.fault(on_device, Access::Write), NEW);
     hoard.into_iter().for_each(|frame| frames.free(frame));
-    assert_eq!(space.fault(plain, Access::Write), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(plain, Access::Write), NEW);
 }
 
 #[test]
@@ -594,8 +587,8 @@ fn threads_that_fault_one_space_agree_and_lose_no_frame() {
     let count_new = || {
         let mut new = 0u64;
         let mut touch = |address| {
-            let fault = space.fault(address, Access::Write).expect("all of it is backed");
-            new += u64::from(fault.installed == Installed::New);
+            let installed = space.fault(address, Access::Write).expect("all of it is backed");
+            new += u64::from(installed == Installed::New);
         };
         for page in 0..512 {
             touch(plain + page * P);
@@ -623,7 +616,7 @@ fn faults_beside_mapping_and_unmapping_lose_no_frame() {
         scope.spawn(|| {
             for round in 0..200 {
                 space.mmap(&at(Placement::Fixed(base), anonymous(64 * P))).expect("room");
-                space.munmap(base + round % 32 * P, 32 * P).expect("it may be cut");
+                space.munmap(span(base + round % 32 * P, 32 * P)).expect("it may be cut");
             }
         });
         scope.spawn(|| {

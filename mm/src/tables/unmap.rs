@@ -81,25 +81,24 @@ impl Flush<'_> {
         let (mut next, behind) = bounds(level, base, range);
         while let Some((index, value)) = next_used(&self.tables.table(table)[..behind], next) {
             next = index + 1;
-            let address = base + ((index as u64) << entry_shift(level));
-            let mut freed = value & OWNED.bits() != 0;
-            if level > 1 && value & HUGE == 0 {
-                self.clear(address_of(value), level - 1, address, range, hole)?;
-                freed = covers(hole, address, level);
-                if !freed {
-                    continue;
+            let is_table = level > 1 && value & HUGE == 0;
+            if is_table || value & OWNED.bits() != 0 {
+                let address = base + ((index as u64) << entry_shift(level));
+                if is_table {
+                    self.clear(address_of(value), level - 1, address, range, hole)?;
+                    if !covers(hole, address, level) {
+                        continue;
+                    }
                 }
-            }
-            if freed && self.held.is_full() {
-                return Err(address);
+                if self.held.is_full() {
+                    return Err(address);
+                }
+                // SAFETY: the entry holds the only token of this frame (it is OWNED, or a table of this tree),
+                // allocated with order 0, and it is cleared now.
+                self.held.push(unsafe { Frame::from_address(address_of(value), 0) });
             }
             self.tables.table(table)[index].store(0, Ordering::Release);
             self.changed = Some(range);
-            if freed {
-                // SAFETY: the entry held the only token of this frame (it is OWNED, or a table of this
-                // tree), allocated with order 0, and it has just been cleared.
-                self.held.push(unsafe { Frame::from_address(address_of(value), 0) });
-            }
         }
         Ok(())
     }

@@ -112,6 +112,8 @@ pub struct Fault {
     pub error: u64,
     /// CR2 from the ucontext.
     pub cr2: u64,
+    /// `si_addr_lsb`: how much is lost with bad memory, as a power of two.
+    pub lsb: i16,
 }
 
 impl fmt::Display for Fault {
@@ -169,7 +171,7 @@ struct Notes {
 
 thread_local! {
     static NOTES: Notes = const {
-        let none = Fault { signal: 0, code: 0, addr: 0, vector: 0, error: 0, cr2: 0 };
+        let none = Fault { signal: 0, code: 0, addr: 0, vector: 0, error: 0, cr2: 0, lsb: 0 };
         Notes { last: Cell::new(none), exec_target: Cell::new(0), escape_rsp: Cell::new(0) }
     };
 }
@@ -193,6 +195,8 @@ pub fn record(signal: i32, info: &libc::siginfo_t, context: &libc::ucontext_t) {
         vector: registers[libc::REG_TRAPNO as usize] as u64,
         error: registers[libc::REG_ERR as usize] as u64,
         cr2: registers[libc::REG_CR2 as usize] as u64,
+        // SAFETY: the record has 128 bytes; include/uapi/asm-generic/siginfo.h has the number behind `si_addr`.
+        lsb: unsafe { (&raw const *info).cast::<i16>().add(12).read() },
     };
     NOTES.with(|notes| notes.last.set(fault));
 }

@@ -49,6 +49,7 @@ impl fmt::Display for Errno {
             libc::ENOSYS => "ENOSYS",
             libc::EOVERFLOW => "EOVERFLOW",
             libc::EOPNOTSUPP => "EOPNOTSUPP",
+            libc::EHWPOISON => "EHWPOISON",
             n => return write!(f, "errno {n}"),
         };
         f.write_str(name)

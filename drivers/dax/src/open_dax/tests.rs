@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use spin::RwLock;
 use std::string::String;
 use std::thread;
+use x86_64::VirtAddr;
 
 const BASE: u64 = 0x4000_0000_0000;
 
@@ -21,7 +22,8 @@ struct FakeTables(BTreeMap<u64, (PhysRange, MapSize)>);
 impl FakeTables {
     /// One fault at `address`, installed at the aligned address as `mm` would.
     fn fault(&mut self, open: &OpenDax, vma: VmaRequest, address: u64) -> Result<Installed, FaultError> {
-        open.fault(&fault_at(vma, address), &mut |phys, size| {
+        let offset_bytes = vma.entry_offset(VirtAddr::new(address), open.granule()).ok_or(FaultError::Bus)?;
+        open.fault(offset_bytes, &mut |phys, size| {
             let at = address & !(size.bytes() - 1);
             match self.0.insert(at, (phys, size)) {
                 None => Installed::New,
@@ -125,12 +127,11 @@ fn s6_6_after_enable_new_opens_work_and_old_ones_stay_dead() {
 fn s3_6_a_fault_without_frames_releases_the_pin_and_can_be_tried_again() {
     let device = device(MapSize::Size2M);
     let open = device.open().expect("enabled");
-    let request = fault_at(vma(BASE, M2, 0), BASE);
-    let missing = open.fault(&request, &mut |_, _| Installed::NeedsTables(2));
+    let missing = open.fault(0, &mut |_, _| Installed::NeedsTables(2));
     assert_eq!(missing, Ok(Installed::NeedsTables(2)));
     assert!(!device.epoch().is_pinned());
-    assert_eq!(open.fault(&request, &mut |_, _| Installed::New), Ok(Installed::New));
-    assert_eq!(open.fault(&request, &mut |_, _| Installed::Already), Ok(Installed::Already));
+    assert_eq!(open.fault(0, &mut |_, _| Installed::New), Ok(Installed::New));
+    assert_eq!(open.fault(0, &mut |_, _| Installed::Already), Ok(Installed::Already));
     assert!(device.kill().is_ok());
 }
 
@@ -159,7 +160,7 @@ fn s3_3_an_entry_is_only_ever_written_inside_a_section() {
     let open = device.open().expect("enabled");
     let epoch = device.epoch();
     let mut pinned = false;
-    let answer = open.fault(&fault_at(vma(BASE, 4096, 0), BASE), &mut |_, _| {
+    let answer = open.fault(0, &mut |_, _| {
         pinned = epoch.is_pinned();
         Installed::New
     });
@@ -228,7 +229,7 @@ fn s3_2_s3_3_after_a_kill_no_install_is_in_flight_and_none_begins() {
     }
     let finished = AtomicU64::new(0);
     let fault = |side: &Side, open: &OpenDax| {
-        open.fault(&fault_at(vma(BASE, M2, 0), BASE), &mut |_, _| {
+        open.fault(0, &mut |_, _| {
             side.in_flight.fetch_add(1, SeqCst);
             for _ in 0..20 {
                 core::hint::spin_loop();

@@ -1,8 +1,9 @@
 //! Each row of device-dax reference 5.3, and the window rule of 5.5.
 
 use super::*;
-use crate::testing::{fault_at, vma};
+use crate::testing::vma;
 use proptest::prelude::*;
+use x86_64::VirtAddr;
 
 const BASE: u64 = 0x4000_0000_0000;
 
@@ -44,10 +45,10 @@ fn s6_2_a_window_that_is_not_inside_the_vma_has_no_offset() {
     for align in [MapSize::Size2M, MapSize::Size1G] {
         let unit = align.bytes();
         let head = vma(BASE + 4096, unit, 0);
-        assert_eq!(fault_offset(&fault_at(head, BASE + 8192), align), None, "head of {align}");
+        assert_eq!(head.entry_offset(VirtAddr::new(BASE + 8192), align), None, "head of {align}");
         let tail = vma(BASE, 2 * unit - 4096, 0);
-        assert_eq!(fault_offset(&fault_at(tail, BASE + unit), align), None, "tail of {align}");
-        assert_eq!(fault_offset(&fault_at(tail, BASE + unit - 1), align), Some(0));
+        assert_eq!(tail.entry_offset(VirtAddr::new(BASE + unit), align), None, "tail of {align}");
+        assert_eq!(tail.entry_offset(VirtAddr::new(BASE + unit - 1), align), Some(0));
     }
 }
 
@@ -55,8 +56,8 @@ fn s6_2_a_window_that_is_not_inside_the_vma_has_no_offset() {
 fn an_offset_that_overflows_is_none() {
     let align = MapSize::Size4K;
     let last = !4095;
-    assert_eq!(fault_offset(&fault_at(vma(BASE, 8192, last), BASE), align), Some(last));
-    assert_eq!(fault_offset(&fault_at(vma(BASE, 8192, last), BASE + 4096), align), None);
+    assert_eq!(vma(BASE, 8192, last).entry_offset(VirtAddr::new(BASE), align), Some(last));
+    assert_eq!(vma(BASE, 8192, last).entry_offset(VirtAddr::new(BASE + 4096), align), None);
 }
 
 proptest! {
@@ -72,6 +73,6 @@ proptest! {
         let request = vma(BASE, units * unit, offset_units * unit);
         prop_assert_eq!(check_vma(&request, align), Ok(()));
         let address = BASE + at * unit + within % unit;
-        prop_assert_eq!(fault_offset(&fault_at(request, address), align), Some((offset_units + at) * unit));
+        prop_assert_eq!(request.entry_offset(VirtAddr::new(address), align), Some((offset_units + at) * unit));
     }
 }

@@ -3,8 +3,8 @@
 use super::RamFile;
 use alloc::sync::{Arc, Weak};
 use core::fmt;
-use mm::pager::{FaultError, FaultRequest, Install, Installed, PageSource, Pager, Refusal, VmaRequest};
-use mm::range::{MapSize, PAGE_SIZE, PhysRange};
+use mm::pager::{FaultError, Install, Installed, PageSource, Pager, Refusal, VmaRequest};
+use mm::range::{MapSize, PhysRange};
 use mm::space::AddressSpace;
 
 /// Private mappings copy its pages, or show them in place where they are still the initrd's.
@@ -40,15 +40,17 @@ impl Pager for Mapping {
         Ok(())
     }
 
-    fn fault(&self, request: &FaultRequest, install: &mut Install<'_>) -> Result<Installed, FaultError> {
-        let page = request.address.align_down(PAGE_SIZE);
-        let offset_bytes = request.vma.offset_bytes + (page - request.vma.range.start());
+    fn fault(&self, offset_bytes: u64, install: &mut Install<'_>) -> Result<Installed, FaultError> {
         // Until the entry is written: a truncation that comes behind finds it.
         let contents = self.0.contents.read();
         if offset_bytes >= contents.len_bytes {
             return Err(FaultError::Bus);
         }
-        Ok(install(contents.page(offset_bytes)?, MapSize::Size4K))
+        match contents.page(offset_bytes) {
+            Ok(page) => Ok(install(page, MapSize::Size4K)),
+            Err(FaultError::NoMemory) => Ok(Installed::NeedsTables(0)),
+            Err(error) => Err(error),
+        }
     }
 
     fn attach(&self, space: &Weak<AddressSpace>) -> Result<Arc<dyn Pager>, Refusal> {

@@ -14,8 +14,9 @@ use crate::task::{ATTEND_EXIT, ATTEND_SIGNAL};
 use crate::user_memory;
 use alloc::vec;
 use linux_raw_sys::general::{
-    SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SI_KERNEL, SS_AUTODISARM,
+    BUS_MCEERR_AR, SA_NODEFER, SA_ONSTACK, SA_RESETHAND, SA_RESTART, SA_RESTORER, SI_KERNEL, SS_AUTODISARM,
 };
+use x86_64::VirtAddr;
 
 impl Thread {
     /// Delivers what is pending and not blocked: the first signal's handler runs last, as on Linux.
@@ -83,7 +84,13 @@ impl Thread {
             group.actions.set(signal, SigAction { sa_handler_kernel: DEFAULT, ..action });
         }
         drop(group);
-        self.deliver(&Sent::new(signal, code, address));
+        let mut sent = Sent::new(signal, code, address);
+        if signal == Signal::BUS && code == BUS_MCEERR_AR as i32 {
+            // si_addr_lsb: how much is lost around the address, as a power of two.
+            let vma = self.space.find(VirtAddr::new_truncate(address));
+            sent.value = vma.map_or(0, |vma| vma.granule.shift().into());
+        }
+        self.deliver(&sent);
     }
 
     /// Builds the frame and points the program at its handler. Fails, with the registers as they were, when

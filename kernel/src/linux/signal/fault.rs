@@ -8,8 +8,8 @@ use crate::arch::fpu;
 use crate::linux::process::ExitStatus;
 use crate::linux::thread::Thread;
 use linux_raw_sys::general::{
-    BUS_ADRALN, BUS_ADRERR, FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND, FPE_INTDIV,
-    ILL_ILLOPN, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, TRAP_TRACE,
+    BUS_ADRALN, BUS_ADRERR, BUS_MCEERR_AR, FPE_FLTDIV, FPE_FLTINV, FPE_FLTOVF, FPE_FLTRES, FPE_FLTUND,
+    FPE_INTDIV, ILL_ILLOPN, SEGV_ACCERR, SEGV_MAPERR, SI_KERNEL, TRAP_TRACE,
 };
 use mm::pager::{Access, FaultError};
 use mm::range::USER_END;
@@ -31,6 +31,7 @@ impl Thread {
             FaultError::NotMapped => (Signal::SEGV, SEGV_MAPERR),
             FaultError::Protection => (Signal::SEGV, SEGV_ACCERR),
             FaultError::Bus => (Signal::BUS, BUS_ADRERR),
+            FaultError::Poisoned => (Signal::BUS, BUS_MCEERR_AR),
             FaultError::NoMemory => {
                 log::warn!("/{}: out of memory at {address:#x}: killed", self.name());
                 return self.end(ExitStatus::Killed(Signal::KILL));
@@ -86,6 +87,7 @@ impl Thread {
         let (name, FaultRecord { trap, error, .. }) = (self.name(), self.signals.last_fault);
         if trap == PAGE_FAULT {
             let why = match code {
+                BUS_MCEERR_AR if signal == Signal::BUS => "bad memory",
                 _ if signal == Signal::BUS => "nothing behind the mapping",
                 SEGV_ACCERR => "access not allowed",
                 _ => "nothing mapped",

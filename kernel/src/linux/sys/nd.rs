@@ -147,7 +147,7 @@ static REGION: &[Row<Arc<DaxRegion>>] = &[
     Row::shown("nstype", |_| NAMESPACE_IO.into()),
     Row::shown("set_cookie", |_| "0".into()),
     Row::shown("read_only", |region| u32::from(region.access() == MediaAccess::ReadOnly).to_string()),
-    Row::shown("badblocks", |_| String::new()),
+    Row::shown("badblocks", |region| bad_blocks(region)),
     Row::shown("numa_node", |region| show_node(region)),
     Row::shown("target_node", |region| show_node(region)),
     // Linux shows none where the table says nothing.
@@ -168,6 +168,20 @@ static REGION: &[Row<Arc<DaxRegion>>] = &[
 /// What is in a region is numbered like it.
 fn own_number(region: &Arc<DaxRegion>, from: u64) -> Option<u64> {
     Some(region.id().into()).filter(|&id| from <= id)
+}
+
+/// What is known to be bad: lines of the first 512 bytes and how many there are, as much of it as a page takes.
+fn bad_blocks(region: &DaxRegion) -> String {
+    const SECTOR_BYTES: u64 = 512;
+    let (start, mut text) = (region.range().start().as_u64(), String::new());
+    let mut at = start;
+    while let Some(bad) = region.next_bad(at).filter(|_| text.len() < PAGE_SIZE as usize - 64) {
+        let first = (bad.start().as_u64() - start) / SECTOR_BYTES;
+        let separator = if text.is_empty() { "" } else { "\n" };
+        text += &format!("{separator}{first} {}", bad.len_bytes() / SECTOR_BYTES);
+        at = bad.end();
+    }
+    text
 }
 
 fn domain(region: &Arc<DaxRegion>) -> PersistenceDomain {

@@ -58,13 +58,13 @@ fn what_is_wiped_on_fork_is_zero_in_the_child_and_its_neighbours_are_not() {
     let start = parent.mmap(&anonymous(3 * P)).expect("room");
     (0..3).for_each(|page| write(&machine, &parent, start + page * P, 5));
     let wiped = (start.as_u64() + P, P);
-    parent.set_flags(wiped.0, wiped.1, VmaFlags::WIPE_ON_FORK, VmaFlags::empty()).expect("mapped");
+    parent.set_flags(span(wiped.0, wiped.1), VmaFlags::WIPE_ON_FORK, VmaFlags::empty()).expect("mapped");
     let child = fork(&parent);
     let grandchild = fork(&child);
     for (space, bytes) in [(&parent, [5, 5, 5]), (&child, [5, 0, 5]), (&grandchild, [5, 0, 5])] {
         assert_eq!([0, 1, 2].map(|page| read(&machine, space, start + page * P)), bytes);
     }
-    parent.set_flags(wiped.0, wiped.1, VmaFlags::empty(), VmaFlags::WIPE_ON_FORK).expect("mapped");
+    parent.set_flags(span(wiped.0, wiped.1), VmaFlags::empty(), VmaFlags::WIPE_ON_FORK).expect("mapped");
     assert_eq!(read(&machine, &fork(&parent), start + P), 5);
 }
 
@@ -90,18 +90,18 @@ fn mprotect_never_makes_a_shared_page_writable() {
     write(&machine, &parent, start, 1);
     write(&machine, &parent, start + P, 2);
     // One page is parked when the fork comes.
-    parent.mprotect((start + P).as_u64(), P, Prot::empty()).expect("mapped");
+    parent.mprotect(span((start + P).as_u64(), P), Prot::empty()).expect("mapped");
     let child = fork(&parent);
     for space in [&parent, &child] {
-        space.mprotect(start.as_u64(), 2 * P, Prot::READ).expect("mapped");
-        space.mprotect(start.as_u64(), 2 * P, RW).expect("mapped");
+        space.mprotect(span(start.as_u64(), 2 * P), Prot::READ).expect("mapped");
+        space.mprotect(span(start.as_u64(), 2 * P), RW).expect("mapped");
         assert!(!writable(space, start) && !writable(space, start + P));
     }
     write(&machine, &child, start + P, 9);
     assert_eq!([read(&machine, &parent, start + P), read(&machine, &child, start + P)], [2, 9]);
     // The parent is alone with it now.
-    parent.mprotect(start.as_u64(), 2 * P, Prot::READ).expect("mapped");
-    parent.mprotect(start.as_u64(), 2 * P, RW).expect("mapped");
+    parent.mprotect(span(start.as_u64(), 2 * P), Prot::READ).expect("mapped");
+    parent.mprotect(span(start.as_u64(), 2 * P), RW).expect("mapped");
     assert!(writable(&parent, start + P) && !writable(&parent, start));
 }
 
@@ -146,12 +146,12 @@ fn file_pages_in_place_and_devices_fault_anew_in_the_child() {
     assert_eq!(child.walk(shown).leaf, None);
     assert_eq!(child.walk(mapped).leaf, None);
     assert!(writable(&parent, mapped), "a device is not copied");
-    assert_eq!(child.fault(mapped, Access::Write), new_fault(MapSize::Size2M, true));
+    assert_eq!(child.fault(mapped, Access::Write), NEW);
     assert_eq!(child.walk(mapped).leaf.map(|leaf| leaf.phys), parent.walk(mapped).leaf.map(|leaf| leaf.phys));
     assert_eq!(read(&machine, &child, shown + P), 6);
     drop(parent);
     assert_eq!(pager.mappings.lock().expect("fine").len(), 1);
-    child.munmap(mapped.as_u64(), 4 << 21).expect("mapped");
+    child.munmap(span(mapped.as_u64(), 4 << 21)).expect("mapped");
     assert!(pager.mappings.lock().expect("fine").is_empty());
 }
 
@@ -161,11 +161,11 @@ fn what_is_marked_dont_fork_is_left_out() {
     let parent = machine.space();
     let pager = FakeDevice::new(MapSize::Size4K);
     let start = parent.mmap(&device(&pager, 0, 4 * P)).expect("room");
-    parent.set_flags(start.as_u64(), 2 * P, VmaFlags::DONT_FORK, VmaFlags::empty()).expect("mapped");
+    parent.set_flags(span(start.as_u64(), 2 * P), VmaFlags::DONT_FORK, VmaFlags::empty()).expect("mapped");
     let child = fork(&parent);
     assert_eq!(vmas(&child), [((start + 2 * P).as_u64(), (start + 4 * P).as_u64())]);
     assert_eq!(child.fault(start, Access::Read), Err(FaultError::NotMapped));
-    parent.set_flags(start.as_u64(), 2 * P, VmaFlags::empty(), VmaFlags::DONT_FORK).expect("mapped");
+    parent.set_flags(span(start.as_u64(), 2 * P), VmaFlags::empty(), VmaFlags::DONT_FORK).expect("mapped");
     assert_eq!(vmas(&fork(&parent)).iter().map(|(low, high)| high - low).sum::<u64>(), 4 * P);
 }
 
@@ -197,12 +197,12 @@ fn shared_memory_is_the_same_for_all_and_outlives_its_maker() {
     write(&machine, &child, start, 3);
     assert_eq!([read(&machine, &parent, start), read(&machine, &parent, start + 4 * P)], [3, 2]);
     assert_eq!(parent.fault(start + 5 * P, Access::Read), Err(FaultError::Bus), "past its end");
-    parent.dont_need(start.as_u64(), 5 * P).expect("mapped");
+    parent.dont_need(span(start.as_u64(), 5 * P)).expect("mapped");
     assert_eq!(read(&machine, &parent, start), 3, "its data is the object's");
     assert_eq!(parent.futex_key(start + P + 4u64), child.futex_key(start + P + 4u64));
     drop(parent);
     assert_eq!(read(&machine, &child, start), 3);
-    child.munmap(start.as_u64(), 6 * P).expect("mapped");
+    child.munmap(span(start.as_u64(), 6 * P)).expect("mapped");
     drop(child);
     assert_eq!(machine.free_frames(), before);
 }
@@ -259,7 +259,7 @@ fn revoke_clears_all_of_one_device_and_nothing_else() {
         let second = space.mmap(&device(&gone, size, 2 * size)).expect("room");
         let other = space.mmap(&device(&stays, 0, 4 * size)).expect("room");
         let page = space.mmap(&anonymous(P)).expect("room");
-        space.munmap((start + 600 * size).as_u64(), 10 * size).expect("whole entries");
+        space.munmap(span((start + 600 * size).as_u64(), 10 * size)).expect("whole entries");
         let touched = [0, 1, 511, 512, 599, 610, 1099];
         for entry in touched {
             space.fault(start + entry * size, Access::Write).expect("it has it");
@@ -268,7 +268,7 @@ fn revoke_clears_all_of_one_device_and_nothing_else() {
         space.fault(other, Access::Read).expect("it has it");
         write(&machine, &space, page, 9);
         let flushes = machine.shootdowns.0.load(Ordering::Relaxed);
-        let revoked = space.revoke(gone.base);
+        let revoked = space.revoke(gone.base, &(0..u64::MAX));
         let mut entries = [0; 3];
         entries[granule as usize] = touched.len() as u64 + 1;
         assert_eq!(revoked, Revoked { mappings: 3, entries });
@@ -276,9 +276,14 @@ fn revoke_clears_all_of_one_device_and_nothing_else() {
         assert!(touched.iter().all(|entry| space.walk(start + entry * size).leaf.is_none()));
         assert!(space.walk(other).leaf.is_some() && read(&machine, &space, page) == 9);
         assert_eq!(vmas(&space).len(), 5, "the vmas stay");
-        assert_eq!(space.revoke(gone.base), Revoked { mappings: 3, entries: [0; 3] });
-        // It was not killed: it may be touched again.
-        assert_eq!(space.fault(start, Access::Write), new_fault(granule, true));
+        assert_eq!(space.revoke(gone.base, &(0..u64::MAX)), Revoked { mappings: 3, entries: [0; 3] });
+        // It was not killed: it may be touched again. Of a part only the entries with a byte of it go.
+        for entry in [start, start + size, start + 2 * size, second] {
+            assert_eq!(space.fault(entry, Access::Write), NEW);
+        }
+        assert_eq!(space.revoke(gone.base, &(2 * size - 1..2 * size)).mappings, 2);
+        assert!([start + size, second].iter().all(|&entry| space.walk(entry).leaf.is_none()));
+        assert!([start, start + 2 * size].iter().all(|&entry| space.walk(entry).leaf.is_some()));
     }
 }
 
@@ -301,7 +306,7 @@ fn a_device_is_told_of_an_unmap_only_after_the_shootdown() {
     witness.0.lock().expect("fine").0 = Some(pager.clone());
     let start = space.mmap(&device(&pager, 0, 4 * P)).expect("room");
     space.fault(start, Access::Write).expect("it has it");
-    space.munmap(start.as_u64(), 4 * P).expect("mapped");
+    space.munmap(span(start.as_u64(), 4 * P)).expect("mapped");
     assert_eq!(witness.0.lock().expect("fine").1, [1]);
     assert!(pager.mappings.lock().expect("fine").is_empty());
 }

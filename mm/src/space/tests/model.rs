@@ -198,14 +198,14 @@ impl Model {
             }
             Action::Unmap => {
                 let ok = !self.cuts_either(step, |_| true);
-                assert_eq!(space.munmap(address, len).is_ok(), ok);
+                assert_eq!(space.munmap(span(address, len)).is_ok(), ok);
                 if ok {
                     self.units[range].fill(None);
                 }
             }
             Action::Protect(prot) => {
                 let ok = mapped && !self.cuts_either(step, |unit| unit.prot != prot);
-                let result = space.mprotect(address, len, prot);
+                let result = space.mprotect(span(address, len), prot);
                 assert_eq!(result.is_ok(), ok, "{result:?}");
                 assert_eq!(matches!(result, Err(Refusal::NotMapped { .. })), !mapped);
                 for unit in self.units[range].iter_mut().filter(|_| ok).flatten() {
@@ -214,7 +214,7 @@ impl Model {
                 }
             }
             Action::DontNeed => {
-                assert_eq!(space.dont_need(address, len).is_ok(), mapped);
+                assert_eq!(space.dont_need(span(address, len)).is_ok(), mapped);
                 for at in self.entries(range) {
                     if let Some(unit) = &mut self.units[at] {
                         (unit.touched, unit.value) = (false, 0);
@@ -225,19 +225,11 @@ impl Model {
             Action::Populate(access) if self.bytes == P => {
                 let good = |unit: &Option<Unit>| unit.is_some_and(|unit| Model::allows(unit.prot, access));
                 let stop = range.clone().find(|&at| !good(&self.units[at])).unwrap_or(range.end);
-                let before: Vec<usize> = (0..UNITS).filter(|&at| self.is_touched(at)).collect();
                 let whole = VirtRange::new(address, len).expect("inside the window");
-                let (populated, result) = space.populate(whole, access, &mut || true);
-                assert_eq!(result.is_ok(), stop == range.end);
+                assert_eq!(space.populate(whole, access, &mut || true).is_ok(), stop == range.end);
                 for at in self.entries(range.start..stop) {
                     self.units[at].as_mut().expect("it is mapped").touched = true;
                 }
-                let new = (0..UNITS)
-                    .filter(|&at| self.is_touched(at) && !before.contains(&at))
-                    .map(|at| u64::from(self.entry(at).start == at));
-                let (counted, new) =
-                    (populated.pages + populated.device.iter().sum::<u64>(), new.sum::<u64>());
-                assert!(counted == new || self.forked && counted > new, "{counted} for {new}");
             }
             Action::Remap { to, left } => self.remap(space, step, to, left),
             Action::Populate(_) | Action::Fork | Action::Exit | Action::Revoke(_) => {}
@@ -272,10 +264,6 @@ impl Model {
         }
     }
 
-    fn is_touched(&self, at: usize) -> bool {
-        self.units[at].is_some_and(|unit| unit.touched)
-    }
-
     fn touch(&mut self, space: &AddressSpace, world: &mut World<'_>, at: usize, access: Access) {
         let result = space.fault(virt(self.address(at)), access);
         let Some(unit) = self.units[at] else {
@@ -284,11 +272,9 @@ impl Model {
         if !Model::allows(unit.prot, access) {
             return assert_eq!(result, Err(FaultError::Protection));
         }
-        let fault = result.expect("it is mapped and allowed");
-        assert_eq!(fault.size, self.size(unit.kind));
-        assert_eq!(fault.device, unit.is_device());
+        let installed = result.expect("it is mapped and allowed");
         let copied = self.forked && access == Access::Write && unit.kind == Kind::Anonymous;
-        assert!(copied || (fault.installed == Installed::New) != unit.touched);
+        assert!(copied || (installed == Installed::New) != unit.touched);
         for at in self.entry(at) {
             self.units[at].as_mut().expect("it is mapped").touched = true;
         }
@@ -407,7 +393,7 @@ fn run(machine: &Machine, unit: MapSize, big: MapSize, steps: Vec<Step>) {
             Action::Exit => {}
             Action::Revoke(kind) => {
                 let key = world.devices[usize::from(kind == Kind::Big)].base;
-                let cleared: u64 = space.revoke(key).entries.iter().sum();
+                let cleared: u64 = space.revoke(key, &(0..u64::MAX)).entries.iter().sum();
                 assert_eq!(cleared, model.revoke(kind));
             }
             _ => model.apply(space, &mut world, step),

@@ -47,8 +47,8 @@ fn a_part_moves_out_of_the_middle_and_is_shot_down() {
     let space = machine.space();
     let start = space.mmap(&at(Placement::Fixed(BASE), anonymous(4 * P))).expect("room");
     (0..4).for_each(|page| write(&machine, &space, start + page * P, page as u8));
-    space.mprotect(BASE + 2 * P, P, Prot::empty()).expect("mapped");
-    space.mprotect(BASE + 2 * P, P, RW).expect("mapped");
+    space.mprotect(span(BASE + 2 * P, P), Prot::empty()).expect("mapped");
+    space.mprotect(span(BASE + 2 * P, P), RW).expect("mapped");
     let flushes = machine.shootdowns.0.load(Ordering::Relaxed);
     // Into the same page table, so that the hole around the old pages must not take it.
     assert_eq!(space.remap(&moved(start + P, 2 * P, BASE + 8 * P)), Ok(virt(BASE + 8 * P)));
@@ -65,15 +65,15 @@ fn parked_and_forked_pages_move_as_they_are() {
     let parent = machine.space();
     let start = parent.mmap(&anonymous(2 * P)).expect("room");
     (0..2).for_each(|page| write(&machine, &parent, start + page * P, 5));
-    parent.mprotect(start.as_u64(), P, Prot::empty()).expect("mapped");
+    parent.mprotect(span(start.as_u64(), P), Prot::empty()).expect("mapped");
     let child = parent.fork(&[0; 256]).expect("there is memory");
     for page in 0..2 {
         child.remap(&moved(start + page * P, P, BASE + page * P)).expect("room");
     }
     assert_eq!(child.fault(virt(BASE), Access::Read), Err(FaultError::Protection));
-    child.mprotect(BASE, P, RW).expect("mapped");
+    child.mprotect(span(BASE, P), RW).expect("mapped");
     (0..2).for_each(|page| write(&machine, &child, virt(BASE + page * P), 6));
-    parent.mprotect(start.as_u64(), P, RW).expect("mapped");
+    parent.mprotect(span(start.as_u64(), P), RW).expect("mapped");
     for page in 0..2 {
         parent.fault(start + page * P, Access::Read).expect("mapped");
         assert_eq!(bytes(&machine, &parent, start + page * P)[0], 5, "the child has copies");
@@ -125,7 +125,7 @@ fn what_is_not_within_one_vma_or_is_private_and_empty_is_refused() {
     let machine = machine();
     let space = machine.space();
     let start = space.mmap(&at(Placement::Fixed(BASE), anonymous(2 * P))).expect("room");
-    space.mprotect(BASE + P, P, Prot::READ).expect("mapped");
+    space.mprotect(span(BASE + P, P), Prot::READ).expect("mapped");
     assert_eq!(space.remap(&grow(start, 2 * P, 3 * P)), Err(Refusal::NotMapped { address: start + P }));
     assert_eq!(space.remap(&grow(start - P, P, 2 * P)), Err(Refusal::NotMapped { address: start - P }));
     assert_eq!(space.remap(&grow(start, 0, P)), Err(Refusal::ZeroLength));

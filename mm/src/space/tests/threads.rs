@@ -38,9 +38,9 @@ fn faults_race_unmap_fork_and_revoke_and_leave_nothing_behind() {
                 let start = space.mmap(&request).expect("there is room");
                 let child = space.fork(&[0; 256]).expect("there is memory");
                 thread::yield_now();
-                space.revoke(pager.base);
+                space.revoke(pager.base, &(0..u64::MAX));
                 child.fault(private + turn % 8 * P, Access::Write).expect("there is memory");
-                space.munmap(start.as_u64(), 8 * granule.bytes()).expect("mapped");
+                space.munmap(span(start.as_u64(), 8 * granule.bytes())).expect("mapped");
                 assert_eq!(space.walk(start).leaf, None);
             }
             done.store(true, Ordering::Relaxed);
@@ -87,7 +87,7 @@ fn eat(machine: &Machine) -> Vec<Frame> {
 fn starve(
     prepare: impl Fn(&AddressSpace, &Machine) -> VirtAddr,
     meanwhile: impl Fn(&AddressSpace),
-) -> Result<Fault, FaultError> {
+) -> Result<Installed, FaultError> {
     park_threads();
     let gate: &'static Gate = Box::leak(Box::default());
     let machine = Machine::with_shootdown(8 << 20, gate);
@@ -97,11 +97,10 @@ fn starve(
     let pages = other.mmap(&anonymous(20 * P)).expect("room");
     other
         .populate(VirtRange::new(pages.as_u64(), 20 * P).expect("a range"), Access::Write, &mut || true)
-        .1
         .expect("memory");
     let eaten = eat(&machine);
     let result = thread::scope(|scope| {
-        scope.spawn(|| other.munmap(pages.as_u64(), 20 * P).expect("mapped"));
+        scope.spawn(|| other.munmap(span(pages.as_u64(), 20 * P)).expect("mapped"));
         gate.wait(|state| state.0);
         let fault = scope.spawn(|| space.fault(address, Access::Write));
         thread::sleep(Duration::from_millis(30));
@@ -126,10 +125,10 @@ fn a_fault_without_memory_waits_for_unacknowledged_frames_and_holds_no_lock() {
             // The lock is free: an exclusive operation goes through while the fault waits.
             |space| assert!(space.mmap(&anonymous(P)).is_ok()),
         );
-        assert_eq!(result, new_fault(granule, true));
+        assert_eq!(result, NEW);
     }
     let anonymous_fault = starve(|space, _| space.mmap(&anonymous(P)).expect("room"), |_| {});
-    assert_eq!(anonymous_fault, new_fault(MapSize::Size4K, false));
+    assert_eq!(anonymous_fault, NEW);
 }
 
 #[test]
@@ -140,7 +139,11 @@ fn a_fault_that_waited_for_memory_ends_in_sigbus_when_its_device_died_meanwhile(
             |space, _| space.mmap(&device(&pager, 0, granule.bytes())).expect("room"),
             |space| {
                 pager.alive.store(false, Ordering::Relaxed);
-                assert_eq!(space.revoke(pager.base).mappings, 1, "no kill waits for a starved fault");
+                assert_eq!(
+                    space.revoke(pager.base, &(0..u64::MAX)).mappings,
+                    1,
+                    "no kill waits for a starved fault"
+                );
             },
         );
         assert_eq!(result, Err(FaultError::Bus));
@@ -158,7 +161,7 @@ fn with_no_frame_on_its_way_a_fault_fails_at_once_and_a_fork_changes_nothing() {
     assert_eq!(space.fault(start + P, Access::Write), Err(FaultError::NoMemory));
     assert_eq!(space.fork(&[0; 256]).err(), Some(Refusal::NoMemory));
     eaten.into_iter().for_each(|frame| machine.environment.frames.free(frame));
-    assert_eq!(space.fault(start + P, Access::Write), new_fault(MapSize::Size4K, false));
+    assert_eq!(space.fault(start + P, Access::Write), NEW);
     drop(space);
     assert_eq!(machine.free_frames(), before);
 }

@@ -1,5 +1,5 @@
-//! The ten faults of Linux 6.1 that its measurements name: none comes back. The ninth, about the order of
-//! regions, is a guest run of its own.
+//! The ten faults of Linux 6.1 that its measurements name: none comes back. The sixth, about bad memory, is in
+//! `poison`; the ninth, about the order of regions, is a guest run of its own.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
@@ -23,7 +23,6 @@ const CASES: &[Named] = &[
     ("linux fault 3: COLD and PAGEOUT keep the entries", |_| linux_3()),
     ("linux fault 4: no mapping moves off the alignment", |_| linux_4()),
     ("linux fault 5: a hint off the alignment is rounded", |_| linux_5()),
-    ("linux fault 6: poisoned memory does not map again", |_| linux_6()),
     ("linux fault 7: MAP_POPULATE past the end takes what there is", |_| linux_7()),
     ("linux fault 8: MAP_POPULATE takes one step an entry", |_| linux_8()),
     ("linux fault 10: size, SEEK_END, fsync and msync answer", |_| linux_10()),
@@ -124,21 +123,6 @@ fn linux_5() -> Outcome {
         let over = Mapping::new(held.whole.addr, PAGE, RW, anonymous, -1, 0);
         ensure!(over.is_err(), "MAP_FIXED over a part of an entry worked");
         ensure!(held.whole.load(0) == Touch::Done(0x5a), "the mapping is gone");
-    }
-    Ok(())
-}
-
-/// Whoever may not poison memory gets an error; where it answers otherwise the memory stays away.
-fn linux_6() -> Outcome {
-    let held = hold()?;
-    let at = held.whole.addr + held.device.size - held.device.align;
-    let mut answer = Ok(());
-    let signal = fault::guarded(|| answer = sys::madvise(at, PAGE, libc::MADV_HWPOISON));
-    let touch = fault::load(at);
-    if signal.is_ok() && answer.is_err() {
-        ensure!(touch.is_done(), "{answer:?}, and then {touch}");
-    } else {
-        ensure!(!touch.is_done(), "poisoned memory was mapped again");
     }
     Ok(())
 }

@@ -19,6 +19,7 @@
 //! | calls | `calls.rs` | unknown calls, garbage arguments |
 //! | sys | `sys_attributes.rs`, `sys_tree.rs` | the attributes that control devices; what programs look for in /sys and /proc |
 //! | removal | `removal.rs`, `linux_faults.rs` | a device that goes while it is mapped; the faults of Linux |
+//! | poison | `poison.rs` | memory that went bad |
 //!
 //! Without a device the families matrix and dax are left out, which is how the rest runs on any Linux.
 
@@ -31,6 +32,7 @@ mod matrix;
 mod memory;
 mod peer;
 mod pointers;
+mod poison;
 mod properties;
 mod registers;
 mod remap;
@@ -111,6 +113,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
         cases.extend(removal::cases());
         cases.extend(sys_attributes::cases());
         cases.extend(sys_tree::cases());
+        cases.extend(poison::cases());
     }
     cases.retain(|case| !context.is_linux || !LINUX_DIFFERS.contains(&case.name.as_str()));
     cases
