@@ -28,6 +28,12 @@ missing() {
     command -v objcopy >/dev/null || echo binutils
     command -v musl-gcc >/dev/null || echo musl-tools
     command -v cpio >/dev/null || echo cpio
+    [ -x /bin/busybox ] || echo busybox-static
+    command -v fio >/dev/null || echo fio
+    command -v ndctl >/dev/null || echo ndctl
+    command -v daxctl >/dev/null || echo daxctl
+    [ -f /usr/include/libpmem.h ] || echo libpmem-dev
+    [ -f /usr/include/libpmemobj.h ] || echo libpmemobj-dev
     command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
     [ -f /usr/share/qemu/qboot.rom ] || [ -f /usr/share/qemu-system-data/qboot.rom ] || echo qemu-system-data
     [ -f /usr/share/seabios/bios-256k.bin ] || [ -f /usr/share/qemu/bios-256k.bin ] || echo seabios

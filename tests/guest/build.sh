@@ -3,7 +3,7 @@
 #
 # Rust programs are static-PIE (cargo, with this directory's own workspace). C programs are static with musl;
 # hello, dax_mmap and ok also with glibc, at a fixed address (-glibc) and as static-PIE (-pie), and some dynamic
-# (-dynamic), as gcc and g++ make them.
+# (-dynamic), as gcc and g++ make them. Scripts of busybox are programs, too.
 # CARGO names another cargo; CARGO_TARGET_DIR is honoured.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -59,3 +59,7 @@ compile gcc library.c libplugin.so "-DPLUGIN -fPIC -shared -L$out -ldynamic"
 compile gcc dynamic.c dynamic "-pthread -L$out -Wl,-rpath,\$ORIGIN -ldynamic"
 compile gcc ok.c no-loader '-Wl,--dynamic-linker=/none'
 compile gcc ok.c bad-loader '-Wl,--dynamic-linker=/test/no-program'
+compile gcc pmem.c pmem -lpmem
+compile gcc pool.c pool -lpmemobj
+
+cp "$here/shell.sh" "$here/attributes.sh" "$here/daxctl.sh" "$out"

@@ -330,6 +330,8 @@ impl<T: Subject> Node for SysFile<T> {
         let len = (count as usize).min(bytes.len());
         let bytes = &mut bytes[..len];
         user_memory::read(buffer, bytes)?;
+        // As on Linux a text is a C string: libdaxctl writes the NUL, too.
+        let bytes = bytes.split(|&byte| byte == 0).next().unwrap_or(&[]);
         let text = core::str::from_utf8(bytes).map(|text| text.strip_suffix('\n').unwrap_or(text));
         let text = text.ok().filter(|_| len <= MAX_TEXT).unwrap_or("?");
         // What gives memory back must work when there is none.

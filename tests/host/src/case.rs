@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use host_tests::media::Media;
+use serde_json::Value;
 
 use crate::report::{Outcome, Report, Verdict};
 
@@ -29,6 +30,9 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// Makes a file of a case in its scratch directory.
 type Prepare = Box<dyn Fn(&Paths, &Path) -> io::Result<()> + Send + Sync>;
+
+/// Changes what an earlier boot left in the scratch directory.
+type Change = fn(&Path) -> io::Result<()>;
 
 /// A named case.
 pub struct Case {
@@ -46,6 +50,7 @@ pub struct Boot {
     arguments: Vec<String>,
     options: Vec<String>,
     is_quiet: bool,
+    change: Option<Change>,
     expected: check::Expected,
 }
 
@@ -136,6 +141,18 @@ impl Boot {
     /// A pattern that a line of stderr or of the kernel's log matches.
     pub fn log(mut self, pattern: impl Into<String>) -> Boot {
         self.expected.stderr.push(pattern.into());
+        self
+    }
+
+    /// Stdout is JSON, behind lines of other kinds if need be, and has this value there (an RFC 6901 pointer).
+    pub fn json(mut self, pointer: impl Into<String>, value: impl Into<Value>) -> Boot {
+        self.expected.json.push((pointer.into(), value.into()));
+        self
+    }
+
+    /// What the host changes in the scratch directory before this boot.
+    pub fn after(mut self, change: Change) -> Boot {
+        self.change = Some(change);
         self
     }
 
@@ -288,6 +305,7 @@ fn boots(
         media.expand(&image)?;
     }
     for boot in &case.boots {
+        boot.change.map_or(Ok(()), |change| change(&dir))?;
         let ran = execute(boot.command(paths, &dir), &dir)?;
         let mut complaints = boot.expected.complaints(&ran);
         if boot.expected.is_ktap {

@@ -3,10 +3,14 @@
 //! A name begins with the machine and the alignment; `s7_6_` and the like name the property of the
 //! device-dax reference, section 7, that a run shows.
 
+mod busybox;
 mod dynamic;
+mod fio;
 mod hostile;
 mod load;
+mod ndctl;
 mod nvdimms;
+mod pmdk;
 mod systems;
 
 use crate::case::{Boot, Case};
@@ -60,6 +64,10 @@ pub fn table() -> Vec<Case> {
     table.extend(CONDITIONS.map(condition));
     table.extend(programs());
     table.extend(dynamic::table());
+    table.extend(busybox::table());
+    table.extend(fio::table());
+    table.extend(ndctl::table());
+    table.extend(pmdk::table());
     table.extend(nvdimms::table());
     table.extend(hostile::table());
     table.extend(systems::table());

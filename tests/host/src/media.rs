@@ -111,12 +111,16 @@ fn data_chunks(file: &File) -> io::Result<Vec<u64>> {
     }
 }
 
-/// What `ndctl list` says of a fixture: its region with the namespaces in it.
-pub fn listed(kind: &str) -> Value {
-    let path = folder().join(format!("{kind}.ndctl.json"));
+/// What `ndctl list` or `daxctl list` said of a fixture on Linux.
+pub fn said(kind: &str, program: &str) -> Value {
+    let path = folder().join(format!("{kind}.{program}.json"));
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let list: Value = serde_json::from_str(&text).expect("ndctl writes JSON");
-    list["regions"][0].clone()
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The region of a fixture, with the namespaces in it, as ndctl lists it.
+pub fn listed(kind: &str) -> Value {
+    said(kind, "ndctl")["regions"][0].clone()
 }
 
 /// The namespace of this name in `ndctl list`.

@@ -58,6 +58,10 @@ pub static ROOT: &[Row<System>] = &[
     }),
     Row::stored("bus/dax/drivers/device_dax/bind", |_, text| control::bind(device_name(text)?)),
     Row::stored("bus/dax/drivers/device_dax/unbind", |_, text| control::unbind(device_name(text)?)),
+    // This driver takes every device: an id adds none, and one that is removed takes none away (drivers/dax/bus.c).
+    // libdaxctl writes both beside the two above.
+    Row::stored("bus/dax/drivers/device_dax/new_id", |_, text| id(text)),
+    Row::stored("bus/dax/drivers/device_dax/remove_id", |_, text| id(text)),
     Row::link("bus/dax/drivers/device_dax/module", |_| "module/device_dax".into()),
     Row::link("bus/nd/devices/ndbus0", |_| ND_BUS.into()).only_if(has_nd_bus),
     // Of memory that forgets, as on no Linux: each region has a path by its number alone.
@@ -81,7 +85,8 @@ pub static ROOT: &[Row<System>] = &[
         Some(SysLink::at(path, path_of(&*control::device(name_of(key)).ok()?)))
     }),
     Row::link("dev/char/253:0", |_| format!("{ND_BUS}/nd/ndctl0")).only_if(has_nd_bus),
-    Row::group("module/device_dax", &[]),
+    // libkmod looks here before libdaxctl binds a device.
+    Row::shown("module/device_dax/initstate", |_| "live".into()),
 ];
 
 /// Devices by number.
@@ -148,4 +153,9 @@ fn memory(_: &System) -> String {
 
 fn device_name(text: &str) -> Result<DeviceName, ControlError> {
     DeviceName::parse(text).ok_or(ControlError::NoDevice)
+}
+
+/// The name of a device, which need not be there.
+fn id(text: &str) -> Result<(), ControlError> {
+    DeviceName::parse(text).map(drop).ok_or(ControlError::Syntax { expected: "daxN.M" })
 }

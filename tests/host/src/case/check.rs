@@ -1,8 +1,10 @@
 //! What a boot must come to, and what is wrong with what it came to.
 
+use serde_json::Value;
+
 use super::Ran;
 
-/// The status, lines that must be there, bytes that must be all there is.
+/// The status, lines and values that must be there, bytes that must be all there is.
 #[derive(Clone, Default)]
 pub struct Expected {
     /// Exit status of `daxite`.
@@ -11,6 +13,8 @@ pub struct Expected {
     pub stdout: Vec<String>,
     /// Patterns for lines of stderr.
     pub stderr: Vec<String>,
+    /// JSON pointers into stdout, and what stands there.
+    pub json: Vec<(String, Value)>,
     /// All of stdout and all of stderr.
     pub bytes: Option<(Vec<u8>, Vec<u8>)>,
     /// Stdout is a KTAP report.
@@ -35,12 +39,38 @@ impl Expected {
             let missing = patterns.iter().filter(|pattern| !lines().any(|line| matches(line, pattern)));
             complaints.extend(missing.map(|pattern| format!("no line of {what} has: {pattern}")));
         }
+        if !self.json.is_empty() {
+            complaints.extend(json_complaints(&ran.stdout, &self.json));
+        }
         if let Some((stdout, stderr)) = &self.bytes {
             complaints.extend(difference("stdout", &ran.stdout, stdout));
             complaints.extend(difference("stderr", &ran.stderr, stderr));
         }
         complaints
     }
+}
+
+/// Programs put warnings on stdout, too: the JSON begins with a line that is one bracket, and goes on to the end.
+fn json_complaints(stdout: &[u8], expected: &[(String, Value)]) -> Vec<String> {
+    let text = String::from_utf8_lossy(stdout);
+    let starts = text.split_inclusive('\n').scan(0, |at, line| {
+        *at += line.len();
+        Some((*at - line.len(), line))
+    });
+    let start = starts.into_iter().find(|(_, line)| matches!(line.trim_end(), "{" | "["));
+    let Some((start, _)) = start else {
+        return vec!["stdout has no JSON".into()];
+    };
+    let found: Value = match serde_json::from_str(&text[start..]) {
+        Ok(found) => found,
+        Err(error) => return vec![format!("the JSON of stdout: {error}")],
+    };
+    let wrong = expected.iter().filter(|(pointer, value)| found.pointer(pointer) != Some(value));
+    let wrong = wrong.map(|(pointer, value)| match found.pointer(pointer) {
+        Some(found) => format!("JSON {pointer:?} is {found}, expected {value}"),
+        None => format!("the JSON has no {pointer:?}, expected {value}"),
+    });
+    wrong.collect()
 }
 
 fn difference(what: &str, found: &[u8], expected: &[u8]) -> Option<String> {
@@ -68,6 +98,24 @@ mod tests {
         assert!(matches(" #0 0xffffffff80012345 kernel::main (kernel/src/main.rs:7)", "#*0xffffffff8*.rs:"));
         assert!(!matches("main.rs:7 #0 0xffffffff8", "#*0xffffffff8*.rs:"));
         assert!(matches("any", "") && matches("a", "a") && !matches("a", "aa"));
+    }
+
+    #[test]
+    fn json_may_have_lines_before_it_and_none_behind() {
+        let wrong = |text: &str| {
+            json_complaints(text.as_bytes(), &[("/jobs/0/error".into(), 0.into())]).into_iter().next()
+        };
+        let json = "a warning {\n{\n\"jobs\": [{\"error\": 0}]\n}\n";
+        assert_eq!(wrong(json), None);
+        for (text, words) in [
+            (json.replace('0', "84"), "\"/jobs/0/error\" is 84, expected 0"),
+            (json.replace("error", "errors"), "has no \"/jobs/0/error\""),
+            (format!("{json}fio: more"), "the JSON of stdout"),
+            (json[..20].into(), "the JSON of stdout"),
+            ("no".into(), "no JSON"),
+        ] {
+            assert!(wrong(&text).is_some_and(|wrong| wrong.contains(words)), "{text:?}");
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ fn cpus() -> Vec<Case> {
     table
 }
 
-/// The C programs about processes, threads and what they tell each other, of both C libraries.
+/// The programs about processes, threads and what they tell each other: C with both C libraries, Rust.
 fn tasks() -> Vec<Case> {
     let programs = ["processes", "threads", "pipes", "waits", "sessions", "queued"];
     let case = |program: String, cpus: &str| {
@@ -52,6 +52,10 @@ fn tasks() -> Vec<Case> {
             .file("a.json", br#"{"a":[1,{"b":null}]}"#.to_vec())
             .boot(boot.out("json.a[1].b = null;"))
     };
+    let crates = |(cpus, align): (&str, &str)| {
+        let boot = Boot::of("crates").at(align).with(&["--cpus", cpus]).ktap();
+        Case::new(format!("q35 {align} {cpus} CPU(s) crates")).boot(boot)
+    };
     let drained = Boot::of("drain").with(&["--memory", "64M"]).at("4K").out("made *");
     programs
         .into_iter()
@@ -59,6 +63,7 @@ fn tasks() -> Vec<Case> {
         .flat_map(|program: String| ["1", "4"].map(|cpus| case(program.clone(), cpus)))
         .chain(["1", "4"].map(ends))
         .chain(["1", "4"].map(go))
+        .chain([("1", "2M"), ("4", "4K"), ("4", "2M"), ("4", "1G")].map(crates))
         .chain([Case::new("q35 4K a device is disabled when memory is out").boot(drained)])
         .collect()
 }

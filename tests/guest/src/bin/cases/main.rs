@@ -10,7 +10,7 @@
 //! | family | file | what |
 //! |---|---|---|
 //! | matrix | `matrix.rs`, `rows_*.rs` | each row of `error-matrix.csv` at this alignment |
-//! | dax | `properties.rs`, `sharing.rs` | device-dax reference section 7, S6 and S7 |
+//! | dax | `properties.rs`, `sharing.rs`, `ndctl.rs` | device-dax reference section 7, S6 and S7; what ndctl's tests ask |
 //! | memory | `memory.rs`, `remap.rs`, `peer.rs`, `stack.rs` | anonymous, file and shared memory, brk, foreign addresses; the stack |
 //! | files | `files.rs`, `locks.rs` | files, /proc, clocks; locks of bytes |
 //! | tree | `tree.rs`, `tree/*.rs` | files, directories and links that programs make; mappings of files |
@@ -30,6 +30,7 @@ mod linux_faults;
 mod locks;
 mod matrix;
 mod memory;
+mod ndctl;
 mod peer;
 mod pointers;
 mod poison;
@@ -91,6 +92,7 @@ fn table(context: &Context) -> Vec<Case<Context>> {
         cases.extend(matrix::cases());
         cases.extend(properties::cases());
         cases.extend(sharing::cases());
+        cases.extend(ndctl::cases());
     }
     cases.extend(memory::cases());
     cases.extend(remap::cases());

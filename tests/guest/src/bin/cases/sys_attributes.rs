@@ -233,12 +233,20 @@ fn positions() -> Outcome {
 
 fn create(empty: &Empty) -> Outcome {
     let path = empty.region.attribute("create");
-    let rows = [("0", EINVAL), ("2", EINVAL), ("-1", EINVAL), ("x", EINVAL), ("1x", EINVAL), ("\n", EINVAL)];
+    let rows = [
+        ("0", EINVAL),
+        ("2", EINVAL),
+        ("-1", EINVAL),
+        ("x", EINVAL),
+        ("1x", EINVAL),
+        ("\n", EINVAL),
+        ("\0", EINVAL),
+    ];
     refuses(&path, &rows)?;
-    for text in ["1", "1\n", "0x1", "01", "+1"] {
+    for text in ["1", "1\n", "0x1", "01", "+1", "1\0", "1\n\0x"] {
         sysfs::write(&path, text).map_err(|errno| format!("create: {text:?}: {errno}"))?;
     }
-    let youngest = Name { id: 5, ..empty.first };
+    let youngest = Name { id: 7, ..empty.first };
     expect(&path, &youngest.to_string())?;
     expect(&empty.region.attribute("seed"), &Name { id: 1, ..empty.first }.to_string())?;
     expect(&youngest.attribute("size"), "0")?;
@@ -360,6 +368,12 @@ fn bind(empty: &Empty) -> Outcome {
     name.set("size", &empty.align.to_string())?;
     name.bind().map_err(errno("bind"))?;
     refuses(BIND, &[(&name.to_string(), EBUSY)])?;
+    // What libdaxctl writes beside the two, with a NUL behind the name.
+    for id in ["new_id", "remove_id"] {
+        let path = format!("/sys/bus/dax/drivers/device_dax/{id}");
+        refuses(&path, &[("x", EINVAL), ("dax0", EINVAL)])?;
+        sysfs::write(&path, &format!("{name}\0")).map_err(errno(id))?;
+    }
     name.unbind().map_err(errno("unbind"))?;
     sysfs::write(BIND, &format!("{name}\n")).map_err(errno("bind with a newline"))
 }
