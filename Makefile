@@ -17,7 +17,7 @@ build/toolchain.mk: boot/setup.sh
 
 TARGET := x86_64-target.json
 KERNEL_FLAGS := --package kernel --release --target $(TARGET) -Z json-target-spec \
-    -Z build-std=core,alloc,compiler_builtins -Z build-std-features=compiler-builtins-mem
+    -Z build-std=core,alloc,compiler_builtins -Z build-std-features=compiler-builtins-mem,optimize_for_size
 # build-std and custom targets are unstable; the variable lets a stable toolchain take them.
 KERNEL_CARGO := RUSTC_BOOTSTRAP=1 cargo
 KERNEL_OUT := target/x86_64-target/release/kernel

@@ -9,6 +9,8 @@ fn main() {
     for argument in [
         &format!("-T{script}"),
         "--gc-sections",
+        // Functions of equal code are one: instances of a generic mostly.
+        "--icf=all",
         "--build-id=none",
         "-zmax-page-size=4096",
         "-znorelro",

@@ -22,7 +22,7 @@ refusal() {
 
 check() {
     RUSTC_BOOTSTRAP=1 "$cargo" check --quiet --package kernel --target x86_64-target.json -Z json-target-spec \
-        -Z build-std=core,alloc,compiler_builtins -Z build-std-features=compiler-builtins-mem \
+        -Z build-std=core,alloc,compiler_builtins -Z build-std-features=compiler-builtins-mem,optimize_for_size \
         --no-default-features --features "$1" 2>&1
 }
 

@@ -2,7 +2,7 @@
 
 use crate::number;
 use alloc::borrow::ToOwned;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use mm::range::{MapSize, PAGE_SIZE, PhysRange};
@@ -17,10 +17,8 @@ pub struct CommandLine {
     pub arguments: Vec<String>,
     /// `dax.align=`: the alignment of devices, unless it is 2M.
     pub align: Option<MapSize>,
-    /// `dax.regionN.align=`: the same for one region.
-    pub region_align: BTreeMap<u32, MapSize>,
-    /// `dax.regionN.devices=SIZE[@ALIGN],...`: the devices of a region, instead of one of all of it.
-    pub region_devices: BTreeMap<u32, Vec<DeviceWish>>,
+    /// `dax.regionN.*=`: what is asked for one region, by its number.
+    pub regions: BTreeMap<u32, RegionWish>,
     /// `memmap=SIZE!START[,...]`: RAM that becomes regions.
     pub carve_outs: Vec<PhysRange>,
     /// `dax.scrub=0`: memory that one device gave back may be given to the next with its old bytes.
@@ -47,6 +45,15 @@ pub struct CommandLine {
     pub more_unknown: usize,
 }
 
+/// What the command line asks of a region.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegionWish {
+    /// `dax.regionN.align=`: the alignment of its devices.
+    pub align: Option<MapSize>,
+    /// `dax.regionN.devices=SIZE[@ALIGN],...`: its devices, instead of one of all of it.
+    pub devices: Option<Vec<DeviceWish>>,
+}
+
 /// A device that the command line asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeviceWish {
@@ -70,10 +77,7 @@ impl CommandLine {
         let mut line =
             CommandLine { ram_disk_kib: 4096, log_level: 7, max_cpus: usize::MAX, ..CommandLine::default() };
         let mut words = Words(text);
-        for word in words.by_ref() {
-            if word == "--" {
-                break;
-            }
+        for word in words.by_ref().take_while(|word| word != "--") {
             line.take(&word)?;
         }
         line.arguments = words.collect();
@@ -110,12 +114,12 @@ impl CommandLine {
             _ => match region_option(key) {
                 Some((region, "align")) => {
                     let align = MapSize::parse(value).ok_or(bad("4K, 2M or 1G"))?;
-                    self.region_align.insert(region, align);
+                    self.regions.entry(region).or_default().align = Some(align);
                 }
                 Some((region, "devices")) => {
                     let wishes: Option<Vec<_>> = value.split(',').map(DeviceWish::parse).collect();
                     let expected = "SIZE[@ALIGN][,SIZE[@ALIGN]...], such as 1G,512M@2M";
-                    self.region_devices.insert(region, wishes.ok_or(bad(expected))?);
+                    self.regions.entry(region).or_default().devices = Some(wishes.ok_or(bad(expected))?);
                 }
                 _ if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(word.to_owned()),
                 _ => self.more_unknown += 1,
@@ -124,15 +128,9 @@ impl CommandLine {
         Ok(())
     }
 
-    /// The regions that options name.
-    pub fn named_regions(&self) -> impl Iterator<Item = u32> {
-        let named = self.region_align.keys().chain(self.region_devices.keys());
-        named.copied().collect::<BTreeSet<_>>().into_iter()
-    }
-
     /// The alignment that the devices of this region get.
     pub fn align_of(&self, region: u32) -> MapSize {
-        self.region_align.get(&region).copied().or(self.align).unwrap_or(MapSize::Size2M)
+        self.regions.get(&region).and_then(|wish| wish.align).or(self.align).unwrap_or(MapSize::Size2M)
     }
 }
 
@@ -244,13 +242,13 @@ mod tests {
         .unwrap();
         let wish = |size_bytes, align| DeviceWish { size_bytes, align };
         let wishes = [wish(1 << 30, None), wish(2 << 20, Some(MapSize::Size4K)), wish(0, None)];
-        assert_eq!(line.region_devices[&1], wishes);
+        assert_eq!(line.regions[&1].devices.as_deref(), Some(&wishes[..]));
         let bounds: Vec<_> =
             line.carve_outs.iter().map(|range| (range.start().as_u64(), range.end())).collect();
         assert_eq!(bounds, [(4 << 30, 5 << 30), (0x1000_0000, 0x1100_0000), (0x10_0000, 0x10_1000)]);
         assert!(line.waives_scrub);
         assert_eq!((line.ram_disks, line.ram_disk_kib, line.max_cpus), (2, 8192, 3));
-        assert!(line.named_regions().eq([0, 1]));
+        assert!(line.regions.keys().eq(&[0, 1]));
     }
 
     #[test]

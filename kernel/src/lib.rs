@@ -11,6 +11,8 @@
 //! | [`clock`], [`random`], [`number`], [`mod@log`], [`mod@panic`] | services |
 //! | [`arch`] | the CPU |
 #![no_std]
+// The kernel is compiled for size, and the few functions on a hot path that live here for speed.
+#![feature(optimize_attribute)]
 extern crate alloc;
 #[cfg(test)]
 extern crate std;

@@ -7,8 +7,8 @@ use crate::panic;
 use crate::task;
 use alloc::format;
 use alloc::string::String;
-use core::fmt;
 use platform::channel;
+use thiserror::Error;
 
 /// What the run of all programs came to.
 pub enum Outcome {
@@ -24,17 +24,13 @@ pub enum Outcome {
 }
 
 /// Memory that is missing after a program, and all processes that it made, have gone.
+#[derive(Debug, Error)]
+#[error("{frames} frame(s) and {heap_bytes} bytes of the heap lost by the kernel")]
 pub struct Lost {
     /// Frames of 4 KiB outside of the heap: pages, page tables, stacks.
     frames: i64,
     /// Bytes of the heap, beyond what devices that the program left behind may take.
     heap_bytes: i64,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} frame(s) and {} bytes of the heap lost by the kernel", self.frames, self.heap_bytes)
-    }
 }
 
 /// What is compared before and after a program.

@@ -13,6 +13,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::control::Cr2;
 
 /// Runs a thread until it ends. Its address space is loaded.
+#[optimize(speed)]
 pub fn run(thread: &mut Thread) {
     loop {
         let trap = thread.context.enter();

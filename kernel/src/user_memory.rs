@@ -61,6 +61,7 @@ pub fn compare_exchange(address: u64, expected: u32, new: u32) -> Result<u32, Ba
 }
 
 /// Reads one plain value.
+#[inline]
 pub fn read_value<T: FromBytes + IntoBytes>(address: u64) -> Result<T, BadAddress> {
     let mut value = T::new_zeroed();
     read(address, value.as_mut_bytes())?;

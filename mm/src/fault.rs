@@ -29,7 +29,6 @@ impl AddressSpace {
     /// faster or a permission was raised, never `NeedsTables`.
     ///
     /// First the case that counts; it starts over as a general fault when it finds anything unusual.
-    #[inline]
     pub fn fault(&self, address: VirtAddr, access: Access) -> Result<Installed, FaultError> {
         {
             let memory = self.memory.read();
@@ -265,6 +264,7 @@ fn entry_offset(vma: &Vma, address: VirtAddr) -> Result<u64, FaultError> {
 }
 
 /// A frame with a copy of the file's page at `offset_bytes`, or with zeros.
+#[inline]
 pub(crate) fn own_page(
     frames: &FrameAllocator,
     source: Option<&dyn PageSource>,

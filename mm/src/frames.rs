@@ -348,11 +348,13 @@ impl FrameAllocator {
         self.mark_byte(address).map(|byte| byte.load(Ordering::Relaxed))
     }
 
+    #[inline]
     fn set_mark(&self, address: u64, mark: u8) {
         let byte = self.mark_byte(address).expect("blocks lie in the covered range");
         byte.store(mark, Ordering::Relaxed);
     }
 
+    #[inline]
     fn mark_byte(&self, address: u64) -> Option<&AtomicU8> {
         let mark = self.physmap.pointer(self.marks + self.index(address)?).cast::<AtomicU8>();
         // SAFETY: `new` set this RAM aside and zeroed it: a byte for each index. All access is atomic.

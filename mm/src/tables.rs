@@ -171,6 +171,7 @@ impl PageTables {
     }
 
     /// Maps a frame that belongs to the space from now on; it is freed when somebody was faster.
+    #[inline]
     pub(crate) fn install_owned(
         &self,
         page: VirtAddr,
@@ -227,6 +228,7 @@ impl PageTables {
     }
 
     /// What the CPU would see on its way to `address`.
+    #[inline]
     pub fn walk(&self, address: VirtAddr) -> Walk {
         let mut walk = Walk { steps: [None; 4], leaf: None };
         let mut table = self.root;

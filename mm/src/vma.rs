@@ -353,6 +353,7 @@ impl VmaSet {
     }
 
     /// The index of the lowest vma that ends above `address`.
+    #[inline]
     fn first_behind(&self, address: VirtAddr) -> usize {
         self.vmas.partition_point(|vma| vma.range.end() <= address)
     }

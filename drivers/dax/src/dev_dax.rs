@@ -149,6 +149,7 @@ impl DevDax {
     ///
     /// `offset_bytes` counts from the device's first byte and is a multiple of `size.bytes()`.
     /// `None` when the range ends past the device or spans two of its ranges: the caller answers SIGBUS.
+    #[inline]
     pub fn offset_to_phys(&self, offset_bytes: u64, size: MapSize) -> Option<PhysRange> {
         self.operations().ranges.offset_to_phys(offset_bytes, size)
     }

@@ -131,7 +131,8 @@ pub(crate) struct RawEntry<'a> {
 }
 
 impl<'a> RawEntry<'a> {
-    /// The first of these structures, the `seen`-th of the table.
+    /// The first of these structures, the `seen`-th of the table. One copy for the walks to every type.
+    #[inline(never)]
     fn first(structures: &'a [u8], offset: usize, seen: usize) -> Result<RawEntry<'a>, Reason> {
         let left = structures.len();
         if seen == MAX_STRUCTURES {

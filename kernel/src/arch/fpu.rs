@@ -100,6 +100,7 @@ pub fn save() -> Box<FpuArea> {
 ///
 /// # Safety
 /// `area` may be written, and held zeros or a saved state before (XSAVE leaves most of the header as it is).
+#[inline]
 pub unsafe fn save_to(area: *mut FpuArea) {
     // SAFETY: the area is 64-byte aligned and as large as all components of XCR0 = 7; the rest is the caller's
     // promise.
@@ -116,6 +117,7 @@ pub unsafe fn save_to(area: *mut FpuArea) {
 ///
 /// # Safety
 /// `area` may be read, and holds what [`save_to`] or `FpuArea::sanitise` left: the CPU refuses other things.
+#[inline]
 pub unsafe fn load_from(area: *const FpuArea) {
     // SAFETY: aligned and large enough as above; the rest is the caller's promise.
     unsafe {

@@ -18,13 +18,10 @@ use entry::{KERNEL_BASE, PHYSMAP_BASE};
 use mm::memory_map::MemoryMap;
 use mm::range::{MapSize, PAGE_SIZE, PhysRange};
 use spin::Once;
+use x86_64::PhysAddr;
 use x86_64::registers::control::{Cr3, Cr3Flags};
-use x86_64::structures::paging::mapper::{MapToError, OffsetPageTable};
-use x86_64::structures::paging::{
-    FrameAllocator, Mapper, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size1GiB, Size2MiB,
-    Size4KiB,
-};
-use x86_64::{PhysAddr, VirtAddr};
+use x86_64::structures::paging::page_table::PageTableEntry;
+use x86_64::structures::paging::{PageTable, PageTableFlags, PhysFrame};
 
 /// The physmap ends below the kernel image: what lies behind this is out of its reach.
 const PHYSMAP_BYTES: u64 = 64 << 40;
@@ -77,7 +74,8 @@ pub fn image_phys(address: u64) -> u64 {
     address - KERNEL_BASE
 }
 
-/// Where frames for the kernel's tables come from. Each is below 4 GiB or in the loaded physmap, and holds anything.
+/// Where frames for the kernel's tables come from. Each is below 4 GiB or in the loaded physmap, and holds anything; it is
+/// given once, and belongs to nobody else: boot carves out what was taken of `home`.
 struct TableFrames {
     /// Before there is an allocator: the start of this RAM.
     home: PhysRange,
@@ -85,22 +83,29 @@ struct TableFrames {
     taken: u64,
 }
 
-// SAFETY: each frame is given once, and belongs to nobody else: boot carves out what was taken of `home`.
-unsafe impl FrameAllocator<Size4KiB> for TableFrames {
-    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+impl TableFrames {
+    /// An empty table in a frame of its own.
+    fn new_table(&mut self) -> Result<PhysAddr, NoTableFrames> {
         let frame = match self.allocator {
-            Some(frames) => frames.allocate_for_program()?.address(),
-            None => self.home.part(self.taken * PAGE_SIZE, PAGE_SIZE)?.start(),
+            Some(frames) => frames.allocate_for_program().map(|frame| frame.address()),
+            None => self.home.part(self.taken * PAGE_SIZE, PAGE_SIZE).map(|range| range.start()),
         };
+        let frame = frame.ok_or(NoTableFrames)?;
         self.taken += 1;
-        Some(PhysFrame::containing_address(frame))
+        // SAFETY: the frame is ours alone and mapped at PHYSMAP_BASE.
+        unsafe { table_at(frame).write(PageTable::new()) };
+        Ok(frame)
     }
+}
+
+/// Where the kernel sees the table in this frame.
+fn table_at(frame: PhysAddr) -> *mut PageTable {
+    (PHYSMAP_BASE + frame.as_u64()) as *mut PageTable
 }
 
 /// The kernel's tables while boot fills them.
 pub struct KernelTables {
     root: PhysAddr,
-    mapper: OffsetPageTable<'static>,
     gigabyte_pages: bool,
     no_execute: PageTableFlags,
     frames: TableFrames,
@@ -120,17 +125,14 @@ impl KernelTables {
         home: PhysRange,
     ) -> Result<KernelTables, NoTableFrames> {
         let mut frames = TableFrames { home, allocator: None, taken: 0 };
-        let root = new_table(&mut frames)?;
-        let table = (PHYSMAP_BASE + root.as_u64()) as *mut PageTable;
-        // SAFETY: 1. the early tables map the frame at PHYSMAP_BASE, and it is ours alone;
-        // 2. all tables come from `frames`, which lie in memory mapped at PHYSMAP_BASE by both sets of tables.
-        let mapper = unsafe { OffsetPageTable::new(&mut *table, VirtAddr::new(PHYSMAP_BASE)) };
+        let root = frames.new_table()?;
         let no_execute =
             if features.no_execute { PageTableFlags::NO_EXECUTE } else { PageTableFlags::empty() };
         let gigabyte_pages = features.gigabyte_pages;
-        let mut tables = KernelTables { root, mapper, gigabyte_pages, no_execute, frames };
+        let mut tables = KernelTables { root, gigabyte_pages, no_execute, frames };
         tables.map_image()?;
-        tables.open_stack_area()?;
+        // The root's entry for kernel stacks, before any space copies it.
+        tables.entry(stack::AREA, MapSize::Size1G)?;
         for ram in map.ram() {
             tables.map_physical(ram, PageTableFlags::WRITABLE)?;
         }
@@ -155,19 +157,10 @@ impl KernelTables {
         self.map(PHYSMAP_BASE, range, flags | self.no_execute)
     }
 
-    /// Fills the root's entry for kernel stacks, before any space copies it.
-    fn open_stack_area(&mut self) -> Result<(), NoTableFrames> {
-        let table = new_table(&mut self.frames)?;
-        let entry = &mut self.mapper.level_4_table_mut()[VirtAddr::new(stack::AREA).p4_index()];
-        entry.set_addr(table, PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
-        Ok(())
-    }
-
     /// Maps a frame, which is the caller's for good, at an address of [`stack::AREA`].
     pub fn map_stack_page(&mut self, at: u64, frame: PhysAddr) -> Result<(), NoTableFrames> {
-        let flags =
-            PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::GLOBAL | self.no_execute;
-        self.map_page::<Size4KiB>(at.wrapping_sub(frame.as_u64()), frame.as_u64(), flags).map(|_| ())
+        let page = PhysRange::new(frame.as_u64(), PAGE_SIZE).expect("a frame is below the end of memory");
+        self.map(at.wrapping_sub(frame.as_u64()), page, PageTableFlags::WRITABLE | self.no_execute)
     }
 
     /// Loads the tables; from here on the early ones and the identity map are gone.
@@ -179,7 +172,8 @@ impl KernelTables {
 
     /// The upper half of the root, which every address space copies.
     pub fn kernel_half(&self) -> [u64; 256] {
-        let table = self.mapper.level_4_table();
+        // SAFETY: the root is ours, mapped at PHYSMAP_BASE by both sets of tables, and `&self` keeps it as it is.
+        let table = unsafe { &*table_at(self.root) };
         core::array::from_fn(|i| {
             let entry = &table[256 + i];
             entry.addr().as_u64() | entry.flags().bits()
@@ -203,63 +197,59 @@ impl KernelTables {
             }
         }
         for guard in guards() {
-            let page = Page::<Size4KiB>::containing_address(VirtAddr::new(guard));
             // The tables are not loaded yet: there is nothing to flush.
-            self.mapper.unmap(page).expect("the guard page was mapped above").1.ignore();
+            self.entry(guard, MapSize::Size4K)?.expect("the guard page was mapped above").set_unused();
         }
         Ok(())
     }
 
-    /// Maps `range` at `base` plus its physical address.
+    /// Maps `range` at `base` plus its physical address. Where it shares a page with another range (a firmware's odd
+    /// edges) the first mapping stays.
     fn map(&mut self, base: u64, range: PhysRange, flags: PageTableFlags) -> Result<(), NoTableFrames> {
         let flags = flags | PageTableFlags::PRESENT | PageTableFlags::GLOBAL;
+        let larger = [(MapSize::Size1G, self.gigabyte_pages), (MapSize::Size2M, base == PHYSMAP_BASE)];
         let (mut at, end) = (range.start().as_u64(), range.end());
         while at < end {
-            let fits = |size: MapSize| size.divides(at) && end - at >= size.bytes();
-            let size = if self.gigabyte_pages && fits(MapSize::Size1G) {
-                self.map_page::<Size1GiB>(base, at, flags)?
-            } else if base == PHYSMAP_BASE && fits(MapSize::Size2M) {
-                self.map_page::<Size2MiB>(base, at, flags)?
-            } else {
-                self.map_page::<Size4KiB>(base, at, flags)?
-            };
-            at += size;
+            let fits = |&(size, may): &(MapSize, bool)| may && size.divides(at) && end - at >= size.bytes();
+            let size = larger.into_iter().find(fits).map_or(MapSize::Size4K, |(size, _)| size);
+            let huge =
+                if size == MapSize::Size4K { PageTableFlags::empty() } else { PageTableFlags::HUGE_PAGE };
+            // The kernel half maps physical memory at fixed offsets; Rust objects live only in the image and in frames
+            // of the allocator, and no executable page is writable through the physmap, for the image is not in it.
+            // CPUs do not cache absent entries: there is nothing to flush.
+            if let Some(entry) = self.entry(base.wrapping_add(at), size)?.filter(|entry| entry.is_unused()) {
+                entry.set_addr(PhysAddr::new(at), flags | huge);
+            }
+            at += size.bytes();
         }
         Ok(())
     }
 
-    fn map_page<S: PageSize + core::fmt::Debug>(
-        &mut self,
-        base: u64,
-        phys: u64,
-        flags: PageTableFlags,
-    ) -> Result<u64, NoTableFrames>
-    where
-        OffsetPageTable<'static>: Mapper<S>,
-    {
-        let page = Page::<S>::containing_address(VirtAddr::new(base + phys));
-        let frame = PhysFrame::<S>::containing_address(PhysAddr::new(phys));
-        // SAFETY: the kernel half maps physical memory at two fixed offsets; Rust objects live only in the image
-        // and in frames of the allocator, and no executable page is writable through the physmap, for the image
-        // is not in it.
-        match unsafe { self.mapper.map_to(page, frame, flags, &mut self.frames) } {
-            // The entry was not present before, and CPUs do not cache absent entries.
-            Ok(flush) => flush.ignore(),
-            Err(MapToError::FrameAllocationFailed) => return Err(NoTableFrames),
-            // Two ranges that share a page (a firmware's odd edges): the first mapping stays.
-            Err(MapToError::PageAlreadyMapped(_) | MapToError::ParentEntryHugePage) => {}
+    /// The entry that maps a page of this size at `address`, with the tables above it, which are made where they are
+    /// missing. `None`: a larger page is mapped there.
+    fn entry(&mut self, address: u64, size: MapSize) -> Result<Option<&mut PageTableEntry>, NoTableFrames> {
+        let (mut table, mut bits) = (self.root, ROOT_ENTRY_BITS);
+        loop {
+            // SAFETY: 1. all tables come from `frames`, which lie in memory mapped at PHYSMAP_BASE by both sets of tables;
+            // 2. they are ours alone, and the reference borrows `self`: there is no other.
+            let table_here = unsafe { &mut *table_at(table) };
+            let entry = &mut table_here[(address >> bits) as usize % 512];
+            if bits == size.shift() {
+                return Ok(Some(entry));
+            }
+            if entry.is_unused() {
+                let below = self.frames.new_table()?;
+                entry.set_addr(below, PageTableFlags::PRESENT | PageTableFlags::WRITABLE);
+            } else if entry.flags().contains(PageTableFlags::HUGE_PAGE) {
+                return Ok(None);
+            }
+            (table, bits) = (entry.addr(), bits - 9);
         }
-        Ok(S::SIZE)
     }
 }
 
-/// An empty table in a frame of its own.
-fn new_table(frames: &mut TableFrames) -> Result<PhysAddr, NoTableFrames> {
-    let frame = frames.allocate_frame().ok_or(NoTableFrames)?.start_address();
-    // SAFETY: the frame is ours alone and mapped at PHYSMAP_BASE.
-    unsafe { ((PHYSMAP_BASE + frame.as_u64()) as *mut PageTable).write(PageTable::new()) };
-    Ok(frame)
-}
+/// Address bits below those that choose an entry of the root.
+const ROOT_ENTRY_BITS: u32 = 39;
 
 /// `range` with its edges moved out to whole pages.
 fn whole_pages(range: PhysRange) -> PhysRange {
@@ -279,6 +269,7 @@ pub fn kernel_root() -> PhysAddr {
 ///
 /// # Safety
 /// `root` is 0 or the root of a space, which lives until another is loaded.
+#[inline]
 pub unsafe fn load_root(root: u64) {
     let root = match root {
         0 => kernel_root(),

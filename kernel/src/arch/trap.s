@@ -13,6 +13,7 @@
 
 # UserContext (arch/context.rs)
     .set FRAME_END, 176
+    .set KERNEL_SS, 0x18
     .set USER_SS, 0x2b
     .set USER_CS, 0x33
 
@@ -78,6 +79,8 @@ trap_common:
     mov rsp, gs:[KERNEL_RSP]
     push 2                                  # exceptions keep the program's AC and DF: clear both
     popfq
+    mov ecx, KERNEL_SS                      # an exception brings 0: TCG would translate what runs now a second time
+    mov ss, ecx
 back_in_kernel:
     pop rbp
     pop rbx

@@ -114,6 +114,7 @@ fn deadline(operation: u32, timeout: u64) -> Answer {
     })
 }
 
+#[optimize(speed)]
 fn key(thread: &Thread, word: u64) -> Result<Key, Errno> {
     // Faulted in, and the address is good: a shared word's page says whose it is.
     user_memory::read_value::<u32>(word)?;

@@ -85,13 +85,10 @@ pub fn make_devices(config: RegionConfig, machinery: &Machinery<'_>) -> Result<(
     if options.waives_scrub {
         region.set_scrub(Scrub::Waived);
     }
-    let Some(wishes) = options.region_devices.get(&id) else {
+    let Some(wishes) = options.regions.get(&id).and_then(|wish| wish.devices.as_ref()) else {
         let whole = [region.range()];
-        return make_device(
-            &region,
-            DeviceRequest { placement: Placement::Ranges(&whole), align },
-            machinery,
-        );
+        let request = DeviceRequest { placement: Placement::Ranges(&whole), align };
+        return make_device(&region, request, machinery);
     };
     for &DeviceWish { size_bytes, align: own } in wishes {
         let align = own.unwrap_or(align);

@@ -112,6 +112,7 @@ impl Task {
 /// Sleeps. `still` is asked under the lock that wakers take, before it sleeps: false means not to, and counts as woken.
 /// It must not fault, sleep, allocate, or take a lock that is held around [`unpark`]. The caller holds no spin lock and
 /// no pin.
+#[optimize(speed)]
 pub fn park(request: &Park, still: &dyn Fn() -> bool) -> Wake {
     might_sleep(request.what);
     let task = Cpu::this().tasks.current();
@@ -181,6 +182,7 @@ fn take(
     found
 }
 
+#[inline]
 fn wake_all(mut woken: Bucket) {
     while let Some(task) = woken.pop_front() {
         queue::wake(task);
@@ -188,6 +190,7 @@ fn wake_all(mut woken: Bucket) {
 }
 
 /// Wakes up to `count` of those that wait for `key` with a bit of `mask`, first come first served; says how many.
+#[optimize(speed)]
 pub fn unpark(key: Key, mask: u32, count: usize) -> usize {
     let mut woken = Bucket::new(ByLink::NEW);
     let note = |task: &Task, sleep: &Sleep| note_wake(task, sleep, Wake::Woken);

@@ -27,6 +27,7 @@ static QUEUE: SpinLock<Queue> =
 
 impl Queue {
     /// The first task that may run on this CPU.
+    #[inline]
     fn take_for(&mut self, cpu: &Cpu) -> Option<Arc<Task>> {
         let mut cursor = self.tasks.front_mut();
         while !cursor.get()?.may_run_on(cpu) {
@@ -51,6 +52,7 @@ impl Task {
 }
 
 /// Queues a task that no CPU runs.
+#[optimize(speed)]
 pub(super) fn push(task: Arc<Task>) {
     let allowed = task.affinity();
     let mut queue = QUEUE.lock();
@@ -60,6 +62,7 @@ pub(super) fn push(task: Arc<Task>) {
 
 /// Sees to it that a CPU of `allowed` comes for a task that may be in the queue: an idle one is woken, this one if it can
 /// be, for it looks at the queue anyway; if none is idle, all of them count slices.
+#[optimize(speed)]
 fn find_cpu(mut queue: SpinGuard<'_, Queue>, allowed: u64) {
     let cpu = Cpu::this();
     let idle = queue.idle & allowed;
@@ -76,6 +79,7 @@ fn find_cpu(mut queue: SpinGuard<'_, Queue>, allowed: u64) {
 
 /// Leaves the queue. While others are in it, this CPU counts a slice: the one that has ended, or that was asked for
 /// while it was idle, may have been promised to them.
+#[optimize(speed)]
 fn leave(queue: SpinGuard<'_, Queue>, cpu: &Cpu) {
     let others_wait = !queue.tasks.is_empty();
     drop(queue);
@@ -95,6 +99,7 @@ pub(super) fn wake(task: Arc<Task>) {
 }
 
 /// Leaves the CPU to others until the current task is woken. It is in the parking lot, or marked `WOKEN` or `ENDED`.
+#[optimize(speed)]
 pub(super) fn give_way() {
     let cpu = Cpu::this();
     let current = cpu.tasks.current();
@@ -121,6 +126,7 @@ pub fn yield_now() {
 
 /// Lets interrupts in for a moment, and others run if it is their turn. For long loops; the caller holds no spin
 /// lock and no pin.
+#[inline]
 pub fn preempt_point() {
     might_sleep("a preemption point");
     cpu_interrupts::enable();

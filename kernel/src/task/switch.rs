@@ -90,6 +90,7 @@ impl State {
     }
 
     /// Saves what a program has in the CPU's registers, if the task has a program.
+    #[optimize(speed)]
     fn leave(&mut self) {
         if self.root != 0 {
             // SAFETY: the area is the task's, and `spawn` has filled it first.
@@ -100,6 +101,7 @@ impl State {
     }
 
     /// Loads what [`State::leave`] saved, and the address space.
+    #[optimize(speed)]
     fn arrive(&self, cpu: &Cpu) {
         // SAFETY: the space lives as long as `root` names it, and `use_space` loads another root before it changes.
         unsafe { cpu.tlb.load(self.root) };
@@ -186,6 +188,7 @@ pub fn live() -> usize {
 }
 
 /// Runs `next`, whose reference the CPU takes over, until somebody switches back to the current task.
+#[inline]
 pub(super) fn switch_to(cpu: &Cpu, next: *const Task) {
     let previous = cpu.tasks.current.replace(next);
     cpu.tasks.previous.set(previous);
@@ -215,6 +218,7 @@ pub(super) fn account(cpu: &Cpu, current: &Task) {
 }
 
 /// What is left to do for the task that this CPU ran before, now that its stack is not in use.
+#[optimize(speed)]
 fn finish_switch() {
     let cpu = Cpu::this();
     let previous = cpu.tasks.previous.get();

@@ -111,6 +111,7 @@ pub(super) fn share(cpu: &Cpu, allowed: u64) {
 }
 
 /// Counts a slice on this CPU, unless it does already.
+#[inline]
 pub(super) fn start_slice(cpu: &Cpu) {
     let timer = &cpu.tasks.timer;
     if timer.slice_end_ns.get() == u64::MAX {

@@ -15,6 +15,7 @@ impl FrameAllocator {
     }
 
     /// Does anybody else own the program's frame at `address`, which the caller owns?
+    #[inline]
     pub(crate) fn is_shared(&self, address: PhysAddr) -> bool {
         // Acquire: what the others read of it is over before the last owner writes.
         self.count(address).load(Ordering::Acquire) != 0
@@ -28,6 +29,7 @@ impl FrameAllocator {
         }
     }
 
+    #[inline]
     pub(super) fn count(&self, address: PhysAddr) -> &AtomicU32 {
         let index = self.index(address.as_u64()).expect("programs own RAM in the covered range");
         let pointer = self.physmap.pointer(self.counts + index * size_of::<AtomicU32>() as u64);

@@ -101,13 +101,13 @@ fn end(entry: &MemoryMapEntry) -> u128 {
 fn check_command_line(text: &str) -> Vec<String> {
     match CommandLine::parse(text) {
         Ok(line) => {
-            let words = [line.init.len(), line.arguments.len(), line.region_align.len(), line.unknown.len()];
+            let words = [line.init.len(), line.arguments.len(), line.regions.len(), line.unknown.len()];
             let words: usize = words.iter().sum();
             assert!(words <= text.len(), "{words} words of {text:?}");
             vec![
                 format!("align {:?}, init {}", line.align, line.init.len().min(3)),
                 format!("arguments {}, unknown {}", line.arguments.len().min(3), line.unknown.len().min(3)),
-                format!("regions {}, raw {}", line.region_align.len().min(3), line.force_raw),
+                format!("regions {}, raw {}", line.regions.len().min(3), line.force_raw),
             ]
         }
         Err(error) => {
