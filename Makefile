@@ -9,6 +9,8 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
+# In the order of the lists below; cargo uses all CPUs by itself.
+.NOTPARALLEL:
 
 # Set-up comes first: make reads this file, finds it missing, makes it, and starts over.
 include build/toolchain.mk
@@ -26,7 +28,7 @@ ifdef FEATURES
 KERNEL_FLAGS += --no-default-features --features '$(FEATURES)'
 endif
 
-.PHONY: all kernel variants daxite guest suite run test check bench properties clean
+.PHONY: all kernel variants daxite guest suite packages run test check bench properties clean
 all: kernel daxite
 
 kernel:
@@ -62,7 +64,11 @@ suite:
 run: all guest
 	@tests/guest/tour.sh build
 
-test: all variants guest suite
+# What only the tests need. Some guest programs are linked with it, so it comes first.
+packages:
+	@boot/setup.sh tests
+
+test: packages all variants guest suite
 	target/release/suite test
 
 bench: all variants guest suite

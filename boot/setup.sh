@@ -3,6 +3,7 @@
 # chooses the toolchain: whichever has the sources of `core` (kernel and host programs are built with the same).
 #
 # usage: boot/setup.sh OUTPUT    writes a Makefile fragment with the choice
+#        boot/setup.sh tests     what only the tests need: the programs that they run in the guest
 set -eu
 output=$1
 
@@ -20,20 +21,23 @@ toolchain() {
 
 # What is missing, as Debian packages.
 missing() {
+    if [ "$output" = tests ]; then
+        [ -x /bin/busybox ] || echo busybox-static
+        command -v fio >/dev/null || echo fio
+        command -v ndctl >/dev/null || echo ndctl
+        command -v daxctl >/dev/null || echo daxctl
+        [ -f /usr/include/libpmem.h ] || echo libpmem-dev
+        [ -f /usr/include/libpmemobj.h ] || echo libpmemobj-dev
+        command -v gron >/dev/null || echo gron
+        return
+    fi
     [ -n "$(toolchain)" ] || echo rustc-web cargo-web rust-web-src rust-web-clippy rustfmt-web
     command -v ld.lld >/dev/null || echo lld
     command -v gcc >/dev/null || echo gcc libc6-dev
     command -v g++ >/dev/null || echo g++
-    command -v gron >/dev/null || echo gron
     command -v objcopy >/dev/null || echo binutils
     command -v musl-gcc >/dev/null || echo musl-tools
     command -v cpio >/dev/null || echo cpio
-    [ -x /bin/busybox ] || echo busybox-static
-    command -v fio >/dev/null || echo fio
-    command -v ndctl >/dev/null || echo ndctl
-    command -v daxctl >/dev/null || echo daxctl
-    [ -f /usr/include/libpmem.h ] || echo libpmem-dev
-    [ -f /usr/include/libpmemobj.h ] || echo libpmemobj-dev
     command -v qemu-system-x86_64 >/dev/null || echo qemu-system-x86
     [ -f /usr/share/qemu/qboot.rom ] || [ -f /usr/share/qemu-system-data/qboot.rom ] || echo qemu-system-data
     [ -f /usr/share/seabios/bios-256k.bin ] || [ -f /usr/share/qemu/bios-256k.bin ] || echo seabios
@@ -53,12 +57,13 @@ if [ -n "$need" ]; then
     {
         echo "Daxite needs these Debian packages, or their like: $need"
         echo "    sudo sh -c '$install'"
-        echo "With rustup and a network, this replaces rustc-web and its kin:"
-        echo "    rustup component add rust-src clippy rustfmt"
+        [ "$output" = tests ] || echo "With rustup and a network, this replaces rustc-web and its kin:
+    rustup component add rust-src clippy rustfmt"
     } >&2
     exit 1
 fi
 
+[ "$output" != tests ] || exit 0
 mkdir -p "$(dirname "$output")"
 {
     echo "# written by boot/setup.sh"
