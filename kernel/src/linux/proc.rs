@@ -229,9 +229,11 @@ impl Node for ProcFile {
 
     /// A descriptor that was inherited shows its reader: nobody else's memory can be seen.
     fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
+        // A statement of its own: in the condition the lock would last as long as the copy, which may fault.
+        let start = self.start.lock().clone();
         // Short of a page it is all of the text.
         if position > 0
-            && let Some(start) = self.start.lock().clone()
+            && let Some(start) = start
             && (position < start.len() as u64 || (start.len() as u64) < MAX_READ)
         {
             let rest = start.get(position as usize..).unwrap_or(&[]);
