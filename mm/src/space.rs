@@ -284,8 +284,12 @@ impl AddressSpace {
 
     /// Takes the memory of the devices mapped there out of use, as it went bad (MADV_HWPOISON), for all who map it.
     /// `NotPoisoned` for other memory, `NotMapped` for a hole: what lies before is out of use then.
-    pub fn poison(&self, range: VirtRange) -> Result<(), Refusal> {
+    ///
+    /// `goes_on` is asked before each mapping, with nothing held: it may let others run, and leaves out the rest by a
+    /// false.
+    pub fn poison(&self, range: VirtRange, goes_on: &mut dyn FnMut() -> bool) -> Result<(), Refusal> {
         self.visit_parts(range, |backing, offset_bytes, len_bytes| match backing {
+            _ if !goes_on() => Ok(()),
             Backing::Device(pager) => pager.poison(offset_bytes, len_bytes),
             _ => Err(Refusal::NotPoisoned),
         })
@@ -295,7 +299,7 @@ impl AddressSpace {
     fn visit_parts(
         &self,
         range: VirtRange,
-        act: impl Fn(&Backing, u64, u64) -> Result<(), Refusal>,
+        mut act: impl FnMut(&Backing, u64, u64) -> Result<(), Refusal>,
     ) -> Result<(), Refusal> {
         let mapped = self.memory.read().vmas.check_mapped(range);
         let mut rest = Some(range);

@@ -239,7 +239,10 @@ impl DevDax {
         self.service().spoil();
         // A fault that began before holds its space's lock; one that begins now finds the memory bad.
         let offsets = offset_bytes..offset_bytes.saturating_add(len_bytes);
-        self.mappings().for_each(|space| _ = space.revoke(self.key(), &offsets));
+        self.mappings().for_each(|space| {
+            _ = space.revoke(self.key(), &offsets);
+            self.epoch().relax();
+        });
         Ok(())
     }
 

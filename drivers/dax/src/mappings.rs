@@ -115,13 +115,15 @@ impl Mappings {
         self.next_from(0).map(|(_, space)| space)
     }
 
-    /// Calls `visit` with every space that is on the list all the time, once for each of its mappings; the list is
-    /// not locked then.
+    /// Calls `visit` with every space that is on the list all the time, mostly once, however many mappings it has; the
+    /// list is not locked then.
     pub fn for_each(&self, mut visit: impl FnMut(&AddressSpace)) {
-        let mut from = 0;
+        let (mut from, mut last) = (0, None);
         while let Some((slot, space)) = self.next_from(from) {
-            visit(&space);
-            from = slot + 1;
+            if last.as_ref().is_none_or(|last| !Arc::ptr_eq(last, &space)) {
+                visit(&space);
+            }
+            (from, last) = (slot + 1, Some(space));
         }
     }
 

@@ -280,7 +280,7 @@ fn bad_memory_leaves_every_space_and_stays_away_until_it_is_scrubbed() {
     for (space, start) in spaces.iter().zip(starts) {
         assert_eq!([touch(space, start), touch(space, start + M2)], [Ok(()); 2]);
     }
-    assert_eq!(spaces[0].poison(span(starts[0].as_u64() + M2 + 8192, 4096)), Ok(()));
+    assert_eq!(spaces[0].poison(span(starts[0].as_u64() + M2 + 8192, 4096), &mut || true), Ok(()));
     for (space, start) in spaces.iter().zip(starts) {
         assert!(space.walk(start).leaf.is_some() && space.walk(start + M2).leaf.is_none());
         assert_eq!(touch(space, start + M2), Err(FaultError::Poisoned));
@@ -334,7 +334,7 @@ fn only_a_device_that_is_alive_takes_poison() {
     let space = space(environment);
     let start = map_anew(&device, &space).as_u64();
     assert!(device.kill().is_ok());
-    assert_eq!(space.poison(span(start, 4096)), Err(Refusal::Dead));
+    assert_eq!(space.poison(span(start, 4096), &mut || true), Err(Refusal::Dead));
     revoke_all(&device);
     let anonymous = MapRequest {
         placement: Placement::Anywhere,
@@ -348,9 +348,9 @@ fn only_a_device_that_is_alive_takes_poison() {
         name: "",
     };
     let page = space.mmap(&anonymous).expect("free addresses");
-    assert_eq!(space.poison(span(page.as_u64(), 4096)), Err(Refusal::NotPoisoned));
+    assert_eq!(space.poison(span(page.as_u64(), 4096), &mut || true), Err(Refusal::NotPoisoned));
     assert_eq!(
-        space.poison(span(page.as_u64() - (1 << 30), 4096)),
+        space.poison(span(page.as_u64() - (1 << 30), 4096), &mut || true),
         Err(Refusal::NotMapped { address: page - (1 << 30) })
     );
 }

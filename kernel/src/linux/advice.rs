@@ -71,7 +71,7 @@ fn take(thread: &mut Thread, range: VirtRange, advice: u32) -> Answer {
 /// when the call returned. All others are, when they touch it.
 fn poison(thread: &mut Thread, range: VirtRange) -> Answer {
     check_reserve()?;
-    thread.space.poison(range).map_err(|refusal| match refusal {
+    thread.space.poison(range, &mut lets_others_in).map_err(|refusal| match refusal {
         Refusal::NotMapped { .. } => Errno::EFAULT,
         refusal => Errno::from(refusal),
     })?;
