@@ -6,6 +6,7 @@
 
 use super::alarm;
 use super::errno::{Answer, Errno};
+use super::files;
 use super::load::{self, LoadError, Loaded};
 use super::memory::check_reserve;
 use super::signal::{Signal, Signals};
@@ -69,8 +70,11 @@ pub fn execve(thread: &mut Thread, path: u64, argv: u64, envp: u64) -> Answer {
     become_program(thread, loaded);
     // A script's own name, not its interpreter's.
     thread.name = default_name(file);
-    // What is left is dropped here, with no lock held.
-    thread.files = Arc::new(SpinLock::new(Rank::Process, files.without_close_on_exec()));
+    // As on Linux (fs/exec.c, unshare_files) the table stays, and with it its locks of bytes, unless others share it.
+    if Arc::strong_count(&thread.files) > 1 {
+        thread.files = Arc::new(SpinLock::new(Rank::Process, files));
+    }
+    files::close_on_exec(thread);
     Ok(0)
 }
 

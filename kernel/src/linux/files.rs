@@ -172,14 +172,6 @@ impl Descriptors {
         Ok(Descriptors { slots })
     }
 
-    /// Takes out those that a new program does not get (FD_CLOEXEC).
-    pub fn without_close_on_exec(mut self) -> Descriptors {
-        for slot in &mut self.slots {
-            slot.take_if(|descriptor| descriptor.close_on_exec);
-        }
-        self
-    }
-
     fn slot(&self, fd: i32) -> Result<&Descriptor, Errno> {
         self.slots.get(fd as usize).and_then(Option::as_ref).ok_or(Errno::EBADF)
     }
@@ -224,6 +216,17 @@ pub fn close_range(thread: &mut Thread, first: u32, last: u32, flags: u32) -> An
         }
     }
     Ok(0)
+}
+
+/// Closes those that a new program does not get (FD_CLOEXEC).
+pub fn close_on_exec(thread: &mut Thread) {
+    let is_closed =
+        |slot: &Option<Descriptor>| slot.as_ref().is_some_and(|descriptor| descriptor.close_on_exec);
+    loop {
+        let fd = thread.files.lock().slots.iter().position(is_closed);
+        let Some(fd) = fd else { break };
+        let _ = close(thread, fd as i32);
+    }
 }
 
 /// dup(2).
