@@ -67,6 +67,9 @@ impl Held {
 /// How often a waiter looks for the end of mappings, which nobody announces.
 const MAPPED_NS: u64 = 10_000_000;
 
+/// Locks that there may be: each call looks at all of them, and a program may have one for each byte.
+const MAX_HELD: usize = 1 << 16;
+
 static HELD: SpinLock<Vec<Held>> = SpinLock::new(Rank::File, Vec::new());
 /// A lock was given up.
 static RELEASED: Source = Source::new();
@@ -81,49 +84,68 @@ fn take(wish: &Held, again_ns: &mut Option<u64>) -> Answer {
     // As on Linux, who changes the lock of a whole file gives it up first.
     let changes = |own: &Held| own.holder.ptr_eq(&wish.holder) && own.is_exclusive != wish.is_exclusive;
     let given_up = held.extract_if(.., |own| wish.pid.is_none() && own.meets(wish) && changes(own)).count();
+    let mut is_announced = given_up > 0;
     let answer = match held.iter().find(|other| other.forbids(wish)).map(Held::is_open) {
         Some(is_open) => {
             *again_ns = (!is_open).then(|| clock::monotonic_ns() + MAPPED_NS);
             Err(Errno::EAGAIN)
         }
         // What is cut leaves two pieces at most.
-        None if held.try_reserve(2).is_err() => Err(Errno::ENOLCK),
+        None if held.len() >= MAX_HELD || held.try_reserve(2).is_err() => Err(Errno::ENOLCK),
         None => {
-            cut(&mut held, wish);
+            // Who had it for himself may let others read now.
+            is_announced |= cut(&mut held, wish);
             held.push(wish.clone());
             ANY_HELD.store(true, Ordering::SeqCst);
             Ok(0)
         }
     };
     drop(held);
-    if given_up > 0 {
+    if is_announced {
         RELEASED.announce();
     }
     answer
 }
 
-/// Takes these bytes out of the locks of their holder.
-fn cut(held: &mut Vec<Held>, bytes: &Held) {
-    let is_own = |own: &mut Held| own.meets(bytes) && own.holder.ptr_eq(&bytes.holder);
-    let taken: Vec<Held> = held.extract_if(.., is_own).collect();
-    for own in taken {
+/// Takes these bytes out of the locks of their holder; were there any? The list grows by one at most, by none when
+/// the bytes reach to the [`END`].
+fn cut(held: &mut Vec<Held>, bytes: &Held) -> bool {
+    let (mut at, mut is_cut) = (0, false);
+    while let Some(own) = held.get(at) {
+        if !own.meets(bytes) || !own.holder.ptr_eq(&bytes.holder) {
+            at += 1;
+            continue;
+        }
+        let own = held.swap_remove(at);
         for rest in [own.bytes.start..bytes.bytes.start, bytes.bytes.end..own.bytes.end] {
             if !rest.is_empty() {
                 held.push(Held { bytes: rest, ..own.clone() });
             }
         }
+        is_cut = true;
     }
+    is_cut
 }
 
-fn release(bytes: &Held) {
-    cut(&mut HELD.lock(), bytes);
-    RELEASED.announce();
+/// ENOLCK when a lock would become two and there is no room.
+fn release(bytes: &Held) -> Answer {
+    let mut held = HELD.lock();
+    if bytes.bytes.end < END && held.try_reserve(1).is_err() {
+        return Err(Errno::ENOLCK);
+    }
+    let is_cut = cut(&mut held, bytes);
+    drop(held);
+    if is_cut {
+        RELEASED.announce();
+    }
+    Ok(0)
 }
 
 /// A descriptor of a file is closed: as POSIX has it, its table loses all locks of bytes of that file.
 pub fn descriptor_closed(thread: &Thread, file: &OpenFile) {
     if ANY_HELD.load(Ordering::SeqCst) {
-        release(&Held::of_bytes(thread, file, 0..END, false));
+        // All bytes: that needs no room.
+        let _ = release(&Held::of_bytes(thread, file, 0..END, false));
     }
 }
 
@@ -138,11 +160,18 @@ pub fn announce_close() {
 /// Forgets the locks that neither a holder nor a mapping has any more; all of them, at the end of a run.
 pub fn forget_unmapped() {
     let mut held = HELD.lock();
+    let before = held.len();
     held.retain(|held| held.is_open() || held.mapped.strong_count() > 0);
+    let is_shorter = held.len() < before;
     if held.is_empty() {
         // A run gives everything back.
         *held = Vec::new();
         ANY_HELD.store(false, Ordering::SeqCst);
+    }
+    drop(held);
+    if is_shorter {
+        // Whose holder is just going finds nothing left to tell of.
+        RELEASED.announce();
     }
 }
 
@@ -165,11 +194,10 @@ pub fn flock(thread: &mut Thread, fd: i32, operation: u32) -> Answer {
     };
     match operation & !LOCK_NB {
         LOCK_UN => release(&wish),
-        LOCK_SH | LOCK_EX if operation & LOCK_NB != 0 => return take(&wish, &mut None),
-        LOCK_SH | LOCK_EX => return wait(thread, &wish, "flock"),
-        _ => return Err(Errno::EINVAL),
+        LOCK_SH | LOCK_EX if operation & LOCK_NB != 0 => take(&wish, &mut None),
+        LOCK_SH | LOCK_EX => wait(thread, &wish, "flock"),
+        _ => Err(Errno::EINVAL),
     }
-    Ok(0)
 }
 
 /// fcntl(2)'s F_GETLK, F_SETLK, F_SETLKW. Who waits in a circle waits until a signal comes: no EDEADLK.
@@ -193,10 +221,7 @@ pub fn lock_bytes(thread: &mut Thread, file: &OpenFile, command: u32, address: u
         (F_WRLCK, _) if !file.is_writable() => Err(Errno::EBADF),
         (F_RDLCK | F_WRLCK, F_SETLKW) => wait(thread, &wish, "fcntl"),
         (F_RDLCK | F_WRLCK, _) => take(&wish, &mut None),
-        (F_UNLCK, command) if command != F_GETLK => {
-            release(&wish);
-            Ok(0)
-        }
+        (F_UNLCK, command) if command != F_GETLK => release(&wish),
         _ => Err(Errno::EINVAL),
     }
 }

@@ -15,6 +15,7 @@ use crate::{Context, Named, family};
 const CASES: &[Named] = &[
     ("locks of bytes are cut, told and given up", |_| bytes()),
     ("a lock of bytes is waited for", |_| waits()),
+    ("who has less of a lock of bytes lets others have it", |_| shares()),
     ("bad locks of bytes are refused", |_| refused()),
 ];
 
@@ -120,6 +121,19 @@ fn waits() -> Outcome {
     let ended = child.wait();
     ensure!(released == Ok(()) && taken, "{released:?}, {taken}");
     ensure!(ended == Ok(Ended::Exited(0)), "the child {ended:?}");
+    Ok(())
+}
+
+fn shares() -> Outcome {
+    let file = file("shares")?;
+    let fd = file.as_raw_fd();
+    ensure!(set(&file, F_WRLCK, 0, 0) == Ok(()), "F_SETLK of a free file");
+    let child = process::fork(|| i32::from(lock(fd, F_SETLKW, F_RDLCK, (SEEK_SET, 0, 0)).is_err()));
+    let child = child.map_err(|errno| format!("fork: {errno}"))?;
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    let shared = set(&file, F_RDLCK, 0, 0);
+    let ended = child.wait();
+    ensure!(shared == Ok(()) && ended == Ok(Ended::Exited(0)), "{shared:?}, the child {ended:?}");
     Ok(())
 }
 
