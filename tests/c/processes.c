@@ -237,6 +237,56 @@ static int child(char **argv) {
 	return good && usr1.sa_handler == SIG_IGN ? 17 : good;
 }
 
+/* The new program's part of the next test: its child sees who has the lock. */
+static int locked(int fd) {
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct flock seen = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+		int answer = fcntl(fd, F_GETLK, &seen);
+		_exit(answer == 0 && seen.l_type == F_WRLCK && seen.l_pid == getppid() ? 17 : 1);
+	}
+	int status;
+	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 2;
+}
+
+static int a_lock_of_bytes_outlives_exec(void) {
+	char path[64], number[16];
+	snprintf(path, sizeof path, "/tmp/exec-lock-%d", getpid());
+	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600), status;
+	EXPECT(fd >= 0 && unlink(path) == 0);
+	snprintf(number, sizeof number, "%d", fd);
+	char *argv[] = {"x", "--locked", number, NULL};
+	pid_t pid = fork();
+	if (pid == 0) {
+		struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+		if (fcntl(fd, F_SETLK, &lock) == 0)
+			execve(self, argv, environ);
+		_exit(3);
+	}
+	EXPECT(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 17);
+	close(fd);
+	return 0;
+}
+
+static void ignore_it(int signal) {
+	(void)signal;
+}
+
+static int a_child_that_ended_comes_before_its_signal(void) {
+	struct sigaction action = {.sa_handler = ignore_it}, before;
+	EXPECT(sigaction(SIGCHLD, &action, &before) == 0);
+	pid_t pid = fork();
+	if (pid == 0) {
+		nap(20);
+		_exit(3);
+	}
+	int status = 0;
+	pid_t answer = waitpid(pid, &status, 0);
+	EXPECT(sigaction(SIGCHLD, &before, NULL) == 0);
+	EXPECT(answer == pid && WIFEXITED(status) && WEXITSTATUS(status) == 3);
+	return 0;
+}
+
 static int a_failed_exec_leaves_the_program_as_it_was(void) {
 	char *argv[] = {"x", NULL};
 	EXPECT(execve("/no/such/program", argv, environ) == -1 && errno == ENOENT);
@@ -492,6 +542,8 @@ static const struct test tests[] = {
 	CASE(a_child_tells_its_end),
 	CASE(a_signal_ends_a_sleep_and_restarts_a_wait),
 	CASE(a_new_program_gets_its_arguments_and_no_more),
+	CASE(a_lock_of_bytes_outlives_exec),
+	CASE(a_child_that_ended_comes_before_its_signal),
 	CASE(a_failed_exec_leaves_the_program_as_it_was),
 	CASE(posix_spawn_works),
 	CASE(orphans_go_to_init),
@@ -508,6 +560,8 @@ static const struct test tests[] = {
 int main(int argc, char **argv) {
 	if (argc > 3 && strcmp(argv[1], "--child") == 0)
 		return child(argv);
+	if (argc > 2 && strcmp(argv[1], "--locked") == 0)
+		return locked(atoi(argv[2]));
 	if (argc > 2 && strcmp(argv[1], "--exit") == 0)
 		return atoi(argv[2]);
 	self = "/proc/self/exe";

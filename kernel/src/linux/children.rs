@@ -82,6 +82,7 @@ fn wait(
     what: &'static str,
 ) -> Result<Option<(Arc<Process>, ExitStatus)>, Errno> {
     let process = Arc::clone(&thread.process);
+    let mut is_interrupted = false;
     loop {
         let endings = process.endings.load(Ordering::SeqCst);
         let mut has_children = false;
@@ -112,11 +113,13 @@ fn wait(
         if options & WNOHANG != 0 {
             return Ok(None);
         }
-        let (key, interruptible) = (process.child_key(), Interruptible::Yes);
-        let park = Park { key, mask: !0, deadline_ns: None, interruptible, what };
-        if thread.park(&park, &|| process.endings.load(Ordering::SeqCst) == endings).is_none() {
+        // As on Linux, the child that has ended comes before the signal that says so.
+        if is_interrupted {
             return Err(thread.restartable());
         }
+        let (key, interruptible) = (process.child_key(), Interruptible::Yes);
+        let park = Park { key, mask: !0, deadline_ns: None, interruptible, what };
+        is_interrupted = thread.park(&park, &|| process.endings.load(Ordering::SeqCst) == endings).is_none();
     }
 }
 
