@@ -233,7 +233,8 @@ fn child_process(thread: &Thread, wish: &Wish, first: &Arc<Member>) -> Result<Ar
     if wish.flags & CLONE_CLEAR_SIGHAND != 0 {
         actions.reset();
     }
-    let (kin, settings) = (parent.kin.lock().clone(), parent.settings.lock().clone());
+    let kin = parent.kin.lock().clone();
+    let settings = parent.settings.lock().clone();
     let (parent, exit_signal) = match wish.has(CLONE_PARENT) {
         true => (parent.parent(), parent.exit_signal.load(Ordering::Relaxed)),
         false => (parent.pid, wish.exit_signal as i32),
