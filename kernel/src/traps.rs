@@ -16,6 +16,13 @@ use x86_64::registers::control::Cr2;
 #[optimize(speed)]
 pub fn run(thread: &mut Thread) {
     loop {
+        // Before its first instruction, too: nobody interrupts it for what came while it waited for a CPU. And again and
+        // again: while it yields, something new may come.
+        while thread.task.attention() != 0 {
+            if thread.attend().is_break() {
+                return;
+            }
+        }
         let trap = thread.context.enter();
         if trap == Trap::TracedSyscall {
             thread.trace_call();
@@ -25,12 +32,6 @@ pub fn run(thread: &mut Thread) {
             Trap::PageFault { address, error } => user_fault(thread, address, error),
             Trap::Exception { vector, error } => thread.exception_signal(vector, error),
             Trap::Interrupt { vector } => interrupt(vector),
-        }
-        // Again and again: while it yields, something new may come that nobody interrupts it for.
-        while thread.task.attention() != 0 {
-            if thread.attend().is_break() {
-                return;
-            }
         }
     }
 }

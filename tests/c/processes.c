@@ -287,6 +287,19 @@ static int a_child_that_ended_comes_before_its_signal(void) {
 	return 0;
 }
 
+static int a_child_that_is_killed_before_it_runs_ends(void) {
+	for (int i = 0; i < 100; i++) {
+		int status;
+		pid_t pid = fork();
+		if (pid == 0)
+			for (;;)
+				;
+		EXPECT(kill(pid, SIGKILL) == 0);
+		EXPECT(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+	}
+	return 0;
+}
+
 static int a_failed_exec_leaves_the_program_as_it_was(void) {
 	char *argv[] = {"x", NULL};
 	EXPECT(execve("/no/such/program", argv, environ) == -1 && errno == ENOENT);
@@ -544,6 +557,7 @@ static const struct test tests[] = {
 	CASE(a_new_program_gets_its_arguments_and_no_more),
 	CASE(a_lock_of_bytes_outlives_exec),
 	CASE(a_child_that_ended_comes_before_its_signal),
+	CASE(a_child_that_is_killed_before_it_runs_ends),
 	CASE(a_failed_exec_leaves_the_program_as_it_was),
 	CASE(posix_spawn_works),
 	CASE(orphans_go_to_init),
