@@ -329,6 +329,26 @@ fn bad_memory_leaves_every_space_and_stays_away_until_it_is_scrubbed() {
 }
 
 #[test]
+fn poison_of_many_mappings_can_be_ended_between_two() {
+    let (environment, (_, device)) = (environment(), device());
+    let space = space(environment);
+    let start = map_anew(&device, &space);
+    // Two vmas from now on.
+    assert_eq!(space.mprotect(span(start.as_u64() + M2, M2), Prot::READ), Ok(()));
+    let at = [start, start + M2];
+    assert!(at.iter().all(|&at| space.fault(at, Access::Read).is_ok()));
+    let mut asked = 0;
+    let mut once = || {
+        asked += 1;
+        asked == 1
+    };
+    assert_eq!(space.poison(span(start.as_u64(), 2 * M2), &mut once), Ok(()));
+    assert_eq!(at.map(|at| space.walk(at).leaf.is_some()), [false, true]);
+    assert_eq!(space.poison(span(start.as_u64(), 2 * M2), &mut || true), Ok(()));
+    assert_eq!(at.map(|at| space.walk(at).leaf.is_some()), [false, false]);
+}
+
+#[test]
 fn only_a_device_that_is_alive_takes_poison() {
     let (environment, (_, device)) = (environment(), device());
     let space = space(environment);
