@@ -376,6 +376,46 @@ static int a_timer_calls_a_function(void) {
 		nap(1);
 	EXPECT(timer_delete(timer) == 0);
 	nap(10);
+	/* Several at the same time, once each: all send the same signal. */
+	enum { TIMERS = 4 };
+	timer_t timers[TIMERS];
+	struct itimerspec then = {{0, 0}, {0, 0}};
+	calls = 0;
+	long start = now_ms() + 50;
+	then.it_value = (struct timespec){start / 1000, start % 1000 * 1000000};
+	for (int i = 0; i < TIMERS; i++)
+		EXPECT(timer_create(CLOCK_MONOTONIC, &event, &timers[i]) == 0 && timer_settime(timers[i], TIMER_ABSTIME, &then, 0) == 0);
+	for (int i = 0; i < 3000 && calls < TIMERS; i++)
+		nap(1);
+	EXPECT(calls == TIMERS);
+	for (int i = 0; i < TIMERS; i++)
+		EXPECT(timer_delete(timers[i]) == 0);
+	nap(10);
+	return 0;
+}
+
+/* A standard signal waits once for each timer that sends it. */
+static int timers_do_not_stand_in_for_each_other(void) {
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+	struct itimerspec soon = {{0, 0}, {0, 1000000}};
+	timer_t timers[2];
+	sigset_t blocked;
+	siginfo_t info;
+	sigemptyset(&blocked), sigaddset(&blocked, SIGUSR1);
+	on(SIGUSR1, 0);
+	EXPECT(sigprocmask(SIG_BLOCK, &blocked, 0) == 0);
+	for (int i = 0; i < 2; i++) {
+		event.sigev_value.sival_int = i + 1;
+		EXPECT(timer_create(CLOCK_MONOTONIC, &event, &timers[i]) == 0 && timer_settime(timers[i], 0, &soon, 0) == 0);
+	}
+	nap(30);
+	int told = 0;
+	for (int i = 0; i < 2; i++) {
+		EXPECT(sigwaitinfo(&blocked, &info) == SIGUSR1 && info.si_code == SI_TIMER);
+		told += info.si_value.sival_int;
+	}
+	EXPECT(told == 3 && timer_delete(timers[0]) == 0 && timer_delete(timers[1]) == 0);
+	EXPECT(sigprocmask(SIG_UNBLOCK, &blocked, 0) == 0);
 	return 0;
 }
 
@@ -515,6 +555,7 @@ static const struct test tests[] = {
 	{"timers tell whom they are for", timers_tell_whom_they_are_for},
 	{"a timer counts what waits", a_timer_counts_what_waits},
 	{"a timer calls a function", a_timer_calls_a_function},
+	{"timers do not stand in for each other", timers_do_not_stand_in_for_each_other},
 	{"a thread gets its own timer's signals", a_thread_gets_its_own_timers_signals},
 	{"loops are interrupted", loops_are_interrupted},
 	{"a timer leaves others their turn", a_timer_leaves_others_their_turn},

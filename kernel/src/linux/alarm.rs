@@ -113,7 +113,7 @@ impl Alarm {
                 Some(tid) => Some(group.find(tid)?),
                 None => None,
             };
-            let is_waiting = group.waits(only.as_deref(), sent.signal);
+            let is_waiting = group.waits(only.as_deref(), &sent);
             let overrun = if is_waiting { self.overrun.saturating_add(count) } else { count - 1 };
             self.overrun = overrun.min(i32::MAX as u64);
             if !is_waiting {

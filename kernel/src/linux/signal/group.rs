@@ -164,10 +164,9 @@ impl Group {
         Ok(())
     }
 
-    /// Was such a signal sent there that nobody has taken yet?
-    pub fn waits(&self, to: Option<&Member>, signal: Signal) -> bool {
-        let set = to.map_or(self.pending.set(), |member| member.pending.lock().set());
-        set & signal.bit() != 0
+    /// Does what this timer sends there wait already ([`Pending::has`])?
+    pub fn waits(&self, to: Option<&Member>, sent: &Sent) -> bool {
+        to.map_or_else(|| self.pending.has(sent), |member| member.pending.lock().has(sent))
     }
 
     /// Changes what a thread blocks.

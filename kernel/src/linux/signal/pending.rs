@@ -6,7 +6,7 @@ use crate::linux::errno::Errno;
 use crate::linux::process::ExitStatus;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use linux_raw_sys::general::{CLD_EXITED, CLD_KILLED, SI_USER};
+use linux_raw_sys::general::{CLD_EXITED, CLD_KILLED, SI_TIMER, SI_USER};
 use zerocopy::FromZeros;
 
 /// Signals that may wait with what they tell, in all processes together (Linux: RLIMIT_SIGPENDING of the one user).
@@ -50,7 +50,8 @@ impl Sent {
     }
 }
 
-/// Signals that were sent and not delivered. Each counts once, real-time ones as often as they were sent.
+/// Signals that were sent and not delivered. Each counts once; real-time ones as often as they were sent, and each timer's
+/// beside them.
 #[derive(Default)]
 pub struct Pending {
     set: u64,
@@ -64,11 +65,19 @@ impl Pending {
         self.set
     }
 
+    /// Does what this timer sends wait already? What others sent does not count.
+    pub fn has(&self, sent: &Sent) -> bool {
+        // The upper half is how often it has expired meanwhile.
+        let tells = |sent: &Sent| (sent.signal, sent.code, sent.origin as u32);
+        self.queue.iter().any(|waiting| tells(waiting) == tells(sent))
+    }
+
     /// Adds a signal. EAGAIN when there is no room for a real-time one that kill(2) did not send; others tell less then
     /// (kernel/signal.c, `__send_signal_locked`).
     pub fn add(&mut self, sent: Sent) -> Result<(), Errno> {
         let Sent { signal, code, .. } = sent;
-        if self.set & signal.bit() == 0 || signal.is_real_time() {
+        // As on Linux a timer has a place of its own in the queue (kernel/signal.c, `send_sigqueue`).
+        if self.set & signal.bit() == 0 || signal.is_real_time() || code == SI_TIMER {
             if QUEUED.load(Ordering::Relaxed) < MAX_QUEUED && self.queue.try_reserve(1).is_ok() {
                 QUEUED.fetch_add(1, Ordering::Relaxed);
                 self.queue.push(sent);
@@ -151,6 +160,18 @@ mod tests {
         assert_eq!(pending.add(Sent::new(second, SI_USER as i32, 5)), Ok(()));
         drop(pending);
         assert!(QUEUED.load(Ordering::Relaxed) < 64);
+    }
+
+    #[test]
+    fn each_timer_has_its_place() {
+        let mut pending = Pending::default();
+        let usr1 = Signal::new(SIGUSR1).unwrap();
+        let sent = |timer: u64| Sent::new(usr1, SI_TIMER, timer);
+        assert_eq!(pending.add(Sent::new(usr1, SI_USER as i32, 1)), Ok(()));
+        assert!(!pending.has(&sent(1)));
+        assert_eq!([1 | 7 << 32, 2].map(|timer| pending.add(sent(timer))), [Ok(()); 2]);
+        assert_eq!([1, 2, 3].map(|timer| pending.has(&sent(timer))), [true, true, false]);
+        assert_eq!([(); 4].map(|()| told(&mut pending, usr1)), [Some(1), Some(1 | 7 << 32), Some(2), None]);
     }
 
     #[test]
