@@ -339,6 +339,7 @@ static int timers_tell_whom_they_are_for(void) {
 		sched_yield();
 	EXPECT(last.si_signo == SIGALRM && last.si_code == SI_TIMER && timer_delete(other) == 0);
 	EXPECT(refuses(syscall(SYS_timer_delete, 12345), EINVAL) && refuses(syscall(SYS_timer_settime, -1, 0, &no, 0), EINVAL));
+	EXPECT(refuses(syscall(SYS_timer_settime, -1, 0, 0, 0), EINVAL));
 	EXPECT(refuses(syscall(SYS_timer_create, 99, 0, &timer), EINVAL));
 	event.sigev_signo = -SIGUSR1;
 	EXPECT(refuses(syscall(SYS_timer_create, CLOCK_MONOTONIC, &event, &timer), EINVAL));

@@ -236,6 +236,9 @@ pub fn timer_create(thread: &mut Thread, clock: u32, event: u64, out: u64) -> An
 
 /// timer_settime(2).
 pub fn timer_settime(thread: &mut Thread, id: i32, flags: u32, new: u64, old: u64) -> Answer {
+    if new == 0 {
+        return Err(Errno::EINVAL);
+    }
     let before_ns = set(thread, Id::Made(id), read_spec(new)?, flags)?;
     tell_if_asked(old, &before_ns.map(time::to_timespec))
 }
@@ -299,5 +302,5 @@ pub fn getitimer(thread: &mut Thread, which: u32, out: u64) -> Answer {
 /// alarm(2): the seconds that were left, rounded, but not to 0 (kernel/time/itimer.c, alarm_setitimer).
 pub fn alarm(thread: &mut Thread, seconds: u32) -> Answer {
     let [_, left_ns] = set_interval(thread, ITIMER_REAL, [0, u64::from(seconds) * NS_PER_SECOND])?;
-    Ok(((left_ns + NS_PER_SECOND / 2) / NS_PER_SECOND).max(u64::from(left_ns > 0)))
+    Ok((left_ns.saturating_add(NS_PER_SECOND / 2) / NS_PER_SECOND).max(u64::from(left_ns > 0)))
 }

@@ -116,6 +116,9 @@ impl Epoll {
         let is_same = |known: &Interest| known.fd == interest.fd && known.file.ptr_eq(&interest.file);
         match (operation, interests.iter().position(is_same)) {
             (EPOLL_CTL_ADD, None) => {
+                check_reserve()?;
+                // Who adds and never waits has no more of them than files.
+                interests.retain(|interest| interest.file.strong_count() > 0);
                 interests.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
                 interests.push(interest);
             }
@@ -182,7 +185,6 @@ pub fn epoll_ctl(thread: &mut Thread, epoll: i32, operation: u32, fd: i32, event
         epoll.become_one(OUTER)?;
         inner.become_one(INNER)?;
     }
-    check_reserve()?;
     let events = events | POLLERR | POLLHUP;
     epoll.set(operation, Interest { fd, file: Arc::downgrade(&file), events, data, told: None })
 }
