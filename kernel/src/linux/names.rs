@@ -6,7 +6,7 @@
 use super::directory::{RamDirectory, RamLink};
 use super::errno::{Answer, Errno};
 use super::inode::Inode;
-use super::memory::check_reserve;
+use super::memory::{check_reserve, lets_others_in};
 use super::node::Node;
 use super::thread::Thread;
 use super::tree::{self, End, Links, Place, read_path, walk};
@@ -133,10 +133,14 @@ pub fn renameat2(thread: &mut Thread, from: i32, old: u64, to: i32, new: u64, fl
     take_name(old_parent, old.name())
 }
 
-/// Is `wanted` the directory `top`, or somewhere in it? The way that led to it does not tell: directories move.
+/// Is `wanted` the directory `top`, or somewhere in it? The way that led to it does not tell: directories move. Fails with
+/// EINTR when this thread shall end.
 fn contains(top: &Arc<dyn Node>, wanted: &RamDirectory) -> Result<bool, Errno> {
     let mut left = Vec::from([Arc::clone(top)]);
     while let Some(node) = left.pop() {
+        if !lets_others_in() {
+            return Err(Errno::EINTR);
+        }
         match node.directory() {
             Some(found) if ptr::eq(found, wanted) => return Ok(true),
             Some(directory) => directory.list_directories(&mut left)?,

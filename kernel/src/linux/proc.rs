@@ -227,7 +227,7 @@ impl Node for ProcFile {
         if flags & O_ACCMODE == O_RDONLY { Ok(None) } else { Err(Errno::EACCES) }
     }
 
-    /// A descriptor that was inherited shows its reader: nobody else's memory can be seen.
+    /// A descriptor that was inherited shows who reads it from its start.
     fn read(&self, thread: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
         // A statement of its own: in the condition the lock would last as long as the copy, which may fault.
         let start = self.start.lock().clone();

@@ -42,7 +42,7 @@ impl Place {
 
     /// What is there under `name`.
     pub fn child(self: &Arc<Place>, name: &str, node: Arc<dyn Node>) -> Result<Arc<Place>, Errno> {
-        // No path is longer than a program can say. It bounds how deep a tree is, too.
+        // No path is longer than a program can say. It bounds how long a way is, not how deep a tree: directories move.
         let len = self.path.len() + 1 + name.len();
         if len >= PATH_MAX as usize {
             return Err(Errno::ENAMETOOLONG);

@@ -1,7 +1,7 @@
 //! What ndctl's tests device-dax.c and dax-pmd.c ask of a device, written anew without libndctl.
 //!
 //! Of device-dax.c the rest is elsewhere: data that somebody else wrote (the program `pattern`), a touch after the
-//! device has gone (`removal.rs`), poison (`rows_change.rs`).
+//! device has gone (`removal.rs`), poison (`poison.rs`).
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::AsRawFd;
