@@ -215,7 +215,9 @@ impl Process {
 
     /// CPU time of its threads, in nanoseconds.
     pub fn cpu_ns(&self) -> u64 {
-        let running: u64 = self.group.lock().members.iter().map(|member| member.task.cpu_ns()).sum();
+        // Under the lock a thread that leaves counts once.
+        let group = self.group.lock();
+        let running: u64 = group.members.iter().map(|member| member.task.cpu_ns()).sum();
         running + self.past_ns.load(Ordering::Relaxed)
     }
 
@@ -231,8 +233,10 @@ impl Process {
 
     /// Takes `member`, which has left user memory behind, out of the process; the last one ends it.
     pub fn leave(self: &Arc<Process>, member: &Arc<Member>) {
+        let mut group = self.group.lock();
         self.past_ns.fetch_add(member.task.cpu_ns(), Ordering::Relaxed);
-        let status = self.group.lock().remove(member);
+        let status = group.remove(member);
+        drop(group);
         self.living.fetch_sub(1, Ordering::SeqCst);
         match status {
             Some(status) => {
