@@ -23,7 +23,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use linux_raw_sys::general::*;
 use syscalls::{Errno, Sysno};
 
-/// Bytes of a buffer that are shown, as strace's `-s`.
+/// Bytes of a buffer, and of a string of a vector, that are shown, as strace's `-s`.
 const SHOWN_BYTES: usize = 32;
 /// Strings of an argument vector that are shown.
 const SHOWN_STRINGS: u64 = 32;
@@ -179,7 +179,7 @@ impl TracedCall {
                 Some(signal) => write!(text, "{signal}"),
                 None => write!(text, "{value}"),
             },
-            Kind::Path => show_string(text, address),
+            Kind::Path => show_string(text, address, PATH_MAX as usize),
             Kind::Strings => show_strings(text, address),
             Kind::Bytes => show_bytes(text, address, self.registers[index + 1]),
             Kind::Filled if given > 0 => show_bytes(text, address, given),
@@ -197,10 +197,12 @@ fn show_address(text: &mut String, address: u64) -> fmt::Result {
     if address == 0 { text.write_str("NULL") } else { write!(text, "{address:#x}") }
 }
 
-fn show_string(text: &mut String, address: u64) -> fmt::Result {
-    match user_memory::read_string(address, PATH_MAX as usize) {
+/// A string, or its begin when it is longer than `most_bytes`.
+fn show_string(text: &mut String, address: u64, most_bytes: usize) -> fmt::Result {
+    match user_memory::read_string(address, most_bytes) {
         Ok(Some(string)) => write!(text, "\"{}\"", string.escape_ascii()),
-        _ => show_address(text, address),
+        Ok(None) => show_bytes(text, address, most_bytes as u64 + 1),
+        Err(_) => show_address(text, address),
     }
 }
 
@@ -214,7 +216,7 @@ fn show_strings(text: &mut String, array: u64) -> fmt::Result {
         if index == SHOWN_STRINGS {
             text.write_str("...")?;
         } else {
-            show_string(text, string)?;
+            show_string(text, string, SHOWN_BYTES)?;
         }
     }
     text.write_char(']')
