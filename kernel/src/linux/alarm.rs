@@ -28,8 +28,9 @@ use linux_raw_sys::general::*;
 use mm::lock::{Rank, SpinLock};
 use zerocopy::FromZeros;
 
-/// Timers that a process may have.
-const MAX_TIMERS: usize = 1024;
+/// Timers of timer_create(2) that there may be, in all processes together (Linux: RLIMIT_SIGPENDING of the one user). The
+/// task looks at all of them with the list locked, which lets no interrupt in.
+const MAX_MADE: usize = 1024;
 
 /// So long the task sleeps at least, whatever the intervals: programs get their turn.
 const LEAST_NS: u64 = 50_000;
@@ -181,8 +182,9 @@ fn add(thread: &Thread, id: Id, clock: u32, sent: Option<Sent>, tid: Option<i32>
     let (process, task) = (Arc::clone(&thread.process), Arc::clone(&thread.task));
     let alarm = Alarm { process, id, clock, task, setting: Setting::default(), overrun: 0, sent, tid };
     let mut alarms = ALARMS.lock();
-    let own = alarms.list.iter().filter(|other| Arc::ptr_eq(&other.process, &alarm.process)).count();
-    if own >= MAX_TIMERS || alarms.list.try_reserve(1).is_err() {
+    let is_made = |alarm: &Alarm| matches!(alarm.id, Id::Made(_));
+    let is_full = is_made(&alarm) && alarms.list.iter().filter(|other| is_made(other)).count() >= MAX_MADE;
+    if is_full || alarms.list.try_reserve(1).is_err() {
         return Err(Errno::EAGAIN);
     }
     alarms.list.push(alarm);

@@ -5,7 +5,7 @@
 //! | fork | every process forks for as long as it can |
 //! | thread | threads until no more can be had |
 //! | memory | several processes touch memory until there is none |
-//! | hoard | pipes, files, memory files, mappings and signals until no more can be had |
+//! | hoard | pipes, files, memory files, mappings, signals and timers until no more can be had |
 //! | kill | processes with threads, under a storm of signals to all of them |
 //! | sysfs | garbage to every attribute of the devices, while they are mapped |
 //! | exec | execve of what is no program, and with arguments that are none |
@@ -237,8 +237,27 @@ fn signals() -> Errno {
     }
 }
 
+/// Each is due again as soon as it was looked at.
+fn timers() -> Errno {
+    let often = [0_u64, 1, 0, 1];
+    let mut event = [0_u32; 16];
+    event[3] = libc::SIGEV_NONE as u32;
+    loop {
+        let mut timer = 0_i32;
+        let clock = libc::CLOCK_MONOTONIC as usize;
+        let arguments = [clock, event.as_ptr() as usize, &raw mut timer as usize];
+        if let Err(errno) = sys::numbers(libc::SYS_timer_create, &arguments) {
+            return errno;
+        }
+        let arguments = [timer as usize, 0, often.as_ptr() as usize, 0];
+        if let Err(errno) = sys::numbers(libc::SYS_timer_settime, &arguments) {
+            return errno;
+        }
+    }
+}
+
 fn hoard(_: &mut Random) -> Outcome {
-    let hoarders: [Hoarder; 5] = [pipes, files, memory_files, mappings, signals];
+    let hoarders: [Hoarder; 6] = [pipes, files, memory_files, mappings, signals, timers];
     let mut children = Vec::new();
     for hoarder in hoarders.into_iter().chain(hoarders) {
         children.push(child("a hoarder", move || {
