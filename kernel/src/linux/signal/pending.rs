@@ -69,7 +69,7 @@ impl Pending {
     pub fn has(&self, sent: &Sent) -> bool {
         // The upper half is how often it has expired meanwhile.
         let tells = |sent: &Sent| (sent.signal, sent.code, sent.origin as u32);
-        self.queue.iter().any(|waiting| tells(waiting) == tells(sent))
+        self.set & sent.signal.bit() != 0 && self.queue.iter().any(|waiting| tells(waiting) == tells(sent))
     }
 
     /// Adds a signal. EAGAIN when there is no room for a real-time one that kill(2) did not send; others tell less then
