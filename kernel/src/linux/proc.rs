@@ -18,7 +18,7 @@ mod window;
 use super::errno::{Answer, Errno};
 use super::files::MAX_DESCRIPTORS;
 use super::io::copy_out;
-use super::memory::vec_for;
+use super::memory::{check_reserve, vec_for};
 use super::node::{self, Entry, Node};
 use super::process::{self, Process};
 use super::stat::{FileSystem, Metadata};
@@ -28,7 +28,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
+use core::{fmt, mem};
 use linux_raw_sys::general::{O_ACCMODE, O_RDONLY, S_IFDIR, S_IFLNK, S_IFREG};
 use mm::lock::{Rank, SpinLock};
 use mm::range::PAGE_SIZE;
@@ -262,7 +262,9 @@ impl Node for ProcFile {
         text.truncate(filled);
         let answer = copy_out(buffer, text.get(..count as usize).unwrap_or(&text));
         if position == 0 && !matches!(self.show, Show::At(_)) {
-            let _before = self.start.lock().replace(Arc::new(text));
+            // When memory is out nothing is kept, and a read that goes on writes it anew.
+            let kept = check_reserve().is_ok().then(|| Arc::new(text));
+            let _before = mem::replace(&mut *self.start.lock(), kept);
         }
         answer
     }
