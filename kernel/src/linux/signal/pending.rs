@@ -132,7 +132,6 @@ mod tests {
         pending.take(signal).map(|sent| sent.origin)
     }
 
-    #[test]
     fn a_signal_waits_once_and_says_who_sent_it() {
         let mut pending = Pending::default();
         let usr1 = Signal::new(SIGUSR1).unwrap();
@@ -145,7 +144,6 @@ mod tests {
         assert_eq!((pending.set(), told(&mut pending, usr1)), (0, None));
     }
 
-    #[test]
     fn real_time_signals_wait_in_order_until_there_is_no_room() {
         let mut pending = Pending::default();
         let (first, second) = (Signal::new(34).unwrap(), Signal::new(64).unwrap());
@@ -162,7 +160,6 @@ mod tests {
         assert!(QUEUED.load(Ordering::Relaxed) < 64);
     }
 
-    #[test]
     fn each_timer_has_its_place() {
         let mut pending = Pending::default();
         let usr1 = Signal::new(SIGUSR1).unwrap();
@@ -172,6 +169,14 @@ mod tests {
         assert_eq!([1 | 7 << 32, 2].map(|timer| pending.add(sent(timer))), [Ok(()); 2]);
         assert_eq!([1, 2, 3].map(|timer| pending.has(&sent(timer))), [true, true, false]);
         assert_eq!([(); 4].map(|()| told(&mut pending, usr1)), [Some(1), Some(1 | 7 << 32), Some(2), None]);
+    }
+
+    /// One after another: they share the room, which one of them fills.
+    #[test]
+    fn signals_wait_as_on_linux() {
+        a_signal_waits_once_and_says_who_sent_it();
+        real_time_signals_wait_in_order_until_there_is_no_room();
+        each_timer_has_its_place();
     }
 
     #[test]
