@@ -46,40 +46,34 @@ pub trait Subject: Send + Sync + Clone + 'static {
 
 /// A path in a directory about a `T`, and what is there. The directories on the way need no rows.
 pub struct Row<T: 'static> {
-    path: &'static str,
+    place: Place,
     kind: Kind<T>,
     /// Is it there?
     exists: fn(&T) -> bool,
 }
 
+struct Place {
+    path: &'static str,
+    /// How the keys of [`Kind::Each`] stand at the `*` of the path's last name.
+    keys: Option<Spelling>,
+}
+
 enum Kind<T: 'static> {
-    File(Attribute<T>),
+    /// The permission bits of st_mode, the text without its last newline, and what a text that is written does.
+    File(u32, Option<fn(&T) -> String>, Option<Store<T>>),
     /// A link to this path under /sys.
     Link(fn(&T) -> String),
     /// A directory about the same.
     Group(&'static [Row<T>]),
-    /// As many as there are; `*` in the path's last name is a number, or what else tells them apart.
-    Each(Each<T>),
-}
-
-/// A file: its text without the last newline, and what a text that is written does.
-pub struct Attribute<T> {
-    /// The permission bits of st_mode.
-    mode: u32,
-    show: Option<fn(&T) -> String>,
-    store: Option<Store<T>>,
+    /// As many as there are: the first key of those that are there, from this one on; what is there, by its key and
+    /// path.
+    Each(NextKey<T>, NodeOf<T>),
 }
 
 /// Does what a text says.
 type Store<T> = fn(&T, &str) -> Result<(), ControlError>;
-
-struct Each<T> {
-    spelling: Spelling,
-    /// The first key of those that are there, from this one on.
-    next: fn(&T, u64) -> Option<u64>,
-    /// What is there, by its key and path.
-    node: fn(&T, u64, String) -> Option<Arc<dyn Node>>,
-}
+type NextKey<T> = fn(&T, u64) -> Option<u64>;
+type NodeOf<T> = fn(&T, u64, String) -> Option<Arc<dyn Node>>;
 
 /// How keys, which are below [`ROW_KEYS`], stand in names.
 pub struct Spelling {
@@ -93,7 +87,7 @@ pub const NUMBER: Spelling = Spelling {
     read: |text| text.parse().ok().filter(|key: &u64| key.to_string() == text),
 };
 
-/// Positions in a directory: a row's number times this, and the key of one of [`Each`].
+/// Positions in a directory: a row's number times this, and the key of one of [`Kind::Each`].
 const ROW_KEYS: u64 = 1 << 56;
 
 /// The most names that a directory tells at once.
@@ -101,33 +95,24 @@ const NAMES_AT_ONCE: usize = 64;
 
 impl<T> Row<T> {
     const fn new(path: &'static str, kind: Kind<T>) -> Row<T> {
-        Row { path, kind, exists: |_| true }
-    }
-
-    const fn file(
-        path: &'static str,
-        mode: u32,
-        show: Option<fn(&T) -> String>,
-        store: Option<Store<T>>,
-    ) -> Row<T> {
-        Row::new(path, Kind::File(Attribute { mode, show, store }))
+        Row { place: Place { path, keys: None }, kind, exists: |_| true }
     }
 
     const fn shown(path: &'static str, show: fn(&T) -> String) -> Row<T> {
-        Row::file(path, 0o444, Some(show), None)
+        Row::new(path, Kind::File(0o444, Some(show), None))
     }
 
     /// Only root may read it, as it names physical addresses.
     const fn secret(path: &'static str, show: fn(&T) -> String) -> Row<T> {
-        Row::file(path, 0o400, Some(show), None)
+        Row::new(path, Kind::File(0o400, Some(show), None))
     }
 
     const fn stored(path: &'static str, store: Store<T>) -> Row<T> {
-        Row::file(path, 0o200, None, Some(store))
+        Row::new(path, Kind::File(0o200, None, Some(store)))
     }
 
     const fn both(path: &'static str, show: fn(&T) -> String, store: Store<T>) -> Row<T> {
-        Row::file(path, 0o644, Some(show), Some(store))
+        Row::new(path, Kind::File(0o644, Some(show), Some(store)))
     }
 
     const fn link(path: &'static str, target: fn(&T) -> String) -> Row<T> {
@@ -138,13 +123,8 @@ impl<T> Row<T> {
         Row::new(path, Kind::Group(rows))
     }
 
-    const fn each(
-        path: &'static str,
-        spelling: Spelling,
-        next: fn(&T, u64) -> Option<u64>,
-        node: fn(&T, u64, String) -> Option<Arc<dyn Node>>,
-    ) -> Row<T> {
-        Row::new(path, Kind::Each(Each { spelling, next, node }))
+    const fn each(path: &'static str, keys: Spelling, next: NextKey<T>, node: NodeOf<T>) -> Row<T> {
+        Row { place: Place { path, keys: Some(keys) }, ..Row::new(path, Kind::Each(next, node)) }
     }
 
     const fn only_if(self, exists: fn(&T) -> bool) -> Row<T> {
@@ -157,64 +137,121 @@ pub fn root() -> Arc<dyn Node> {
     SysDirectory::at("/sys".into(), tables::System, tables::ROOT)
 }
 
-struct SysDirectory<T: 'static> {
+/// A subject and its rows, whatever it is: rows go by their numbers.
+trait Table: Send + Sync {
+    /// As it is now; `NoDevice` when it is gone.
+    fn now(&self) -> Result<Arc<dyn Table>, ControlError>;
+
+    /// `None` behind the last row.
+    fn place(&self, row: usize) -> Option<&'static Place>;
+
+    fn exists(&self, row: usize) -> bool;
+
+    /// The first key of those that are there, from this one on; what is alone has key 0.
+    fn next(&self, row: usize, from: u64) -> Option<u64>;
+
+    fn node(self: Arc<Self>, row: usize, key: u64, path: String) -> Option<Arc<dyn Node>>;
+
+    /// The text of a file that has one to read.
+    fn show(&self, row: usize) -> Option<String>;
+
+    /// Does what a text says, when the file takes any.
+    fn store(&self, row: usize, text: &str) -> Result<Option<()>, ControlError>;
+}
+
+struct About<T: 'static>(T, &'static [Row<T>]);
+
+impl<T: Subject> Table for About<T> {
+    fn now(&self) -> Result<Arc<dyn Table>, ControlError> {
+        Ok(Arc::new(About(self.0.now()?, self.1)))
+    }
+
+    fn place(&self, row: usize) -> Option<&'static Place> {
+        Some(&self.1.get(row)?.place)
+    }
+
+    fn exists(&self, row: usize) -> bool {
+        (self.1[row].exists)(&self.0)
+    }
+
+    fn next(&self, row: usize, from: u64) -> Option<u64> {
+        match &self.1[row].kind {
+            Kind::Each(next, _) => next(&self.0, from),
+            _ => (from == 0).then_some(0),
+        }
+    }
+
+    fn node(self: Arc<Self>, row: usize, key: u64, path: String) -> Option<Arc<dyn Node>> {
+        match &self.1[row].kind {
+            Kind::File(mode, ..) => Some(Arc::new(SysFile { path, mode: *mode, table: self, row })),
+            Kind::Link(target) => Some(SysLink::at(path, target(&self.0))),
+            Kind::Group(rows) => Some(SysDirectory::at(path, self.0.clone(), rows)),
+            Kind::Each(_, node) => node(&self.0, key, path),
+        }
+    }
+
+    fn show(&self, row: usize) -> Option<String> {
+        match &self.1[row].kind {
+            Kind::File(_, show, _) => Some(show.as_ref()?(&self.0)),
+            _ => None,
+        }
+    }
+
+    fn store(&self, row: usize, text: &str) -> Result<Option<()>, ControlError> {
+        match &self.1[row].kind {
+            Kind::File(_, _, Some(store)) => store(&self.0, text).map(Some),
+            _ => Ok(None),
+        }
+    }
+}
+
+struct SysDirectory {
     path: String,
-    subject: T,
-    rows: &'static [Row<T>],
+    table: Arc<dyn Table>,
     /// The rows whose paths begin so are here; it is empty or ends in a slash.
     prefix: &'static str,
 }
 
-impl<T: Subject> SysDirectory<T> {
-    fn at(path: String, subject: T, rows: &'static [Row<T>]) -> Arc<dyn Node> {
-        Arc::new(SysDirectory { path, subject, rows, prefix: "" })
+impl SysDirectory {
+    fn at<T: Subject>(path: String, subject: T, rows: &'static [Row<T>]) -> Arc<dyn Node> {
+        Arc::new(SysDirectory { path, table: Arc::new(About(subject, rows)), prefix: "" })
     }
 
     /// The rows that are here or below, with their paths as seen from here.
-    fn rows(&self) -> impl Iterator<Item = (&'static Row<T>, &'static str)> {
-        self.rows.iter().filter_map(|row| Some((row, row.path.strip_prefix(self.prefix)?)))
+    fn rows(&self) -> impl Iterator<Item = (usize, &'static Place, &'static str)> {
+        let places = (0..).map_while(|row| Some((row, self.table.place(row)?)));
+        places.filter_map(|(row, place)| Some((row, place, place.path.strip_prefix(self.prefix)?)))
     }
 
     fn find(&self, name: &str) -> Option<Arc<dyn Node>> {
-        let subject = self.subject.now().ok()?;
+        let table = self.table.now().ok()?;
         let path = tree::join(&self.path, name);
-        for (row, here) in self.rows() {
-            if let Kind::Each(each) = &row.kind
+        for (row, place, here) in self.rows() {
+            if let Some(keys) = &place.keys
                 && !here.contains('/')
             {
                 let key = here.split_once('*').and_then(|(before, behind)| {
-                    (each.spelling.read)(name.strip_prefix(before)?.strip_suffix(behind)?)
+                    (keys.read)(name.strip_prefix(before)?.strip_suffix(behind)?)
                 });
-                if let Some(key) =
-                    key.filter(|&key| key < ROW_KEYS && (each.next)(&subject, key) == Some(key))
-                {
-                    return (each.node)(&subject, key, path);
+                if let Some(key) = key.filter(|&key| key < ROW_KEYS && table.next(row, key) == Some(key)) {
+                    return table.node(row, key, path);
                 }
                 continue;
             }
-            let Some(below) =
-                here.strip_prefix(name).filter(|below| below.is_empty() || below.starts_with('/'))
-            else {
-                continue;
-            };
-            if (row.exists)(&subject) {
-                return Some(match &row.kind {
-                    _ if !below.is_empty() => {
-                        let prefix = row.path.strip_suffix(&below[1..])?;
-                        Arc::new(SysDirectory { path, subject, rows: self.rows, prefix })
-                    }
-                    Kind::File(attribute) => SysFile::at(path, subject, attribute),
-                    Kind::Link(target) => SysLink::at(path, target(&subject)),
-                    Kind::Group(rows) => SysDirectory::at(path, subject, rows),
-                    Kind::Each(_) => return None,
-                });
+            match here.strip_prefix(name) {
+                Some("") if table.exists(row) => return table.node(row, 0, path),
+                Some(below) if below.starts_with('/') && table.exists(row) => {
+                    let prefix = place.path.strip_suffix(&below[1..])?;
+                    return Some(Arc::new(SysDirectory { path, table, prefix }));
+                }
+                _ => {}
             }
         }
         None
     }
 }
 
-impl<T: Subject> Node for SysDirectory<T> {
+impl Node for SysDirectory {
     fn metadata(&self) -> Metadata {
         Metadata::of_path(FileSystem::Sys, &self.path, S_IFDIR | 0o755)
     }
@@ -228,19 +265,20 @@ impl<T: Subject> Node for SysDirectory<T> {
     }
 
     fn entries(&self, _: &Thread, position: u64) -> Result<Vec<Entry>, Errno> {
-        let subject = self.subject.now()?;
+        let table = self.table.now()?;
         let (mut entries, mut before) = (Vec::new(), "");
-        for (number, (row, path)) in (0..).zip(self.rows()).filter(|(_, (row, _))| (row.exists)(&subject)) {
+        for (row, place, path) in self.rows().filter(|&(row, ..)| table.exists(row)) {
             let name = path.split('/').next().unwrap_or(path);
+            let number = row as u64;
             // Rows of one directory stand together.
             if core::mem::replace(&mut before, name) == name || number < position / ROW_KEYS {
                 continue;
             }
             let mut key = if number == position / ROW_KEYS { position % ROW_KEYS } else { 0 };
-            let next = |key| match &row.kind {
-                Kind::Each(each) if path == name => {
-                    let key = (each.next)(&subject, key)?;
-                    Some((key, name.replace('*', &(each.spelling.write)(key)?)))
+            let next = |key| match &place.keys {
+                Some(keys) if path == name => {
+                    let key = table.next(row, key)?;
+                    Some((key, name.replace('*', &(keys.write)(key)?)))
                 }
                 _ => (key == 0).then(|| (0, name.into())),
             };
@@ -279,24 +317,20 @@ impl Node for SysLink {
 }
 
 /// A file.
-struct SysFile<T: 'static> {
+struct SysFile {
     path: String,
-    subject: T,
-    attribute: &'static Attribute<T>,
+    /// The permission bits of st_mode.
+    mode: u32,
+    table: Arc<dyn Table>,
+    row: usize,
 }
 
-impl<T: Subject> SysFile<T> {
-    fn at(path: String, subject: T, attribute: &'static Attribute<T>) -> Arc<dyn Node> {
-        Arc::new(SysFile { path, subject, attribute })
-    }
-}
-
-impl<T: Subject> Node for SysFile<T> {
+impl Node for SysFile {
     /// As on Linux each is a page long.
     fn metadata(&self) -> Metadata {
         Metadata {
             size_bytes: PAGE_SIZE,
-            ..Metadata::of_path(FileSystem::Sys, &self.path, S_IFREG | self.attribute.mode)
+            ..Metadata::of_path(FileSystem::Sys, &self.path, S_IFREG | self.mode)
         }
     }
 
@@ -307,12 +341,11 @@ impl<T: Subject> Node for SysFile<T> {
             O_WRONLY => 0o200,
             _ => 0o600,
         };
-        if self.attribute.mode & needed == needed { Ok(None) } else { Err(Errno::EACCES) }
+        if self.mode & needed == needed { Ok(None) } else { Err(Errno::EACCES) }
     }
 
     fn read(&self, _: &mut Thread, position: u64, buffer: u64, count: u64) -> Answer {
-        let show = self.attribute.show.ok_or(Errno::EIO)?;
-        let text = format!("{}\n", show(&self.subject.now()?));
+        let text = self.table.now()?.show(self.row).ok_or(Errno::EIO)? + "\n";
         let rest = usize::try_from(position).ok().and_then(|start| text.as_bytes().get(start..));
         let rest = rest.unwrap_or(&[]);
         copy_out(buffer, rest.get(..count as usize).unwrap_or(rest))
@@ -338,14 +371,13 @@ impl<T: Subject> Node for SysFile<T> {
         if !self.path.ends_with("/unbind") && !self.path.ends_with("/delete") {
             check_reserve()?;
         }
-        let store = self.attribute.store.ok_or(Errno::EINVAL)?;
-        self.subject.now().and_then(|subject| store(&subject, text)).map_err(|why| {
+        let stored = self.table.now().and_then(|table| table.store(self.row, text)).map_err(|why| {
             if LIMIT.admits("/sys") {
                 log::warn!("{}: write of {text:?} refused: {why}", self.path);
             }
             Errno::from(why)
         })?;
-        Ok(count)
+        stored.map(|()| count).ok_or(Errno::EINVAL)
     }
 }
 
@@ -368,7 +400,7 @@ mod tests {
             ),
         ];
         let path = "/sys/devices/x".into();
-        let directory = SysDirectory { path, subject: tables::System, rows: ROWS, prefix: "" };
+        let directory = SysDirectory { path, table: Arc::new(About(tables::System, ROWS)), prefix: "" };
         let bind = directory.find("bind").unwrap();
         assert_eq!(bind.metadata().mode, S_IFREG | 0o200);
         assert_eq!(bind.open(O_RDONLY).err(), Some(Errno::EACCES));

@@ -6,7 +6,7 @@
 
 use super::attributes::{DEVICES, REGION as DAX_REGION, hex, parse, show_node};
 use super::tables::{ND_BUS, System, next_region, region};
-use super::{Attribute, NUMBER, Row, Subject, SysDirectory, SysFile, SysLink};
+use super::{About, NUMBER, Row, Subject, SysDirectory, SysLink, Table};
 use crate::control::ControlError;
 use crate::machine::machine;
 use crate::providers::pmem;
@@ -142,7 +142,9 @@ static REGION: &[Row<Arc<DaxRegion>>] = &[
         "mapping*",
         NUMBER,
         |region, from| mapping(region, from).map(|_| from),
-        |region, index, path| Some(SysFile::at(path, Mapping { region: region.clone(), index }, &MAPPING)),
+        |region, index, path| {
+            Arc::new(About(Mapping { region: region.clone(), index }, MAPPING)).node(0, 0, path)
+        },
     ),
     Row::shown("nstype", |_| NAMESPACE_IO.into()),
     Row::shown("set_cookie", |_| "0".into()),
@@ -204,11 +206,8 @@ impl Subject for Mapping {
     }
 }
 
-static MAPPING: Attribute<Mapping> = Attribute {
-    mode: 0o444,
-    show: Some(|piece| mapping(&piece.region, piece.index).unwrap_or_default()),
-    store: None,
-};
+static MAPPING: &[Row<Mapping>] =
+    &[Row::shown("", |piece| mapping(&piece.region, piece.index).unwrap_or_default())];
 
 /// The DIMM, where the piece begins on it, its length, its place in the interleave set.
 fn mapping(region: &DaxRegion, index: u64) -> Option<String> {
