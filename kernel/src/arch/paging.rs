@@ -32,7 +32,6 @@ pub fn reachable_bits(features: &super::cpu::Features) -> u32 {
 }
 
 unsafe extern "C" {
-    static kernel_start: u8;
     static text_start: u8;
     static text_end: u8;
     static rodata_end: u8;
@@ -47,7 +46,7 @@ fn address(symbol: &'static u8) -> u64 {
 /// The physical memory that the kernel image occupies, bss included.
 pub fn kernel_image() -> PhysRange {
     // SAFETY: link.ld defines the symbols; only their addresses are taken.
-    let (start, end) = unsafe { (address(&kernel_start), address(&kernel_end)) };
+    let (start, end) = unsafe { (address(&text_start), address(&kernel_end)) };
     PhysRange::from_bounds(start - KERNEL_BASE, end - KERNEL_BASE).expect("link.ld: the image is not empty")
 }
 
@@ -183,10 +182,8 @@ impl KernelTables {
     fn map_image(&mut self) -> Result<(), NoTableFrames> {
         let text = kernel_text();
         // SAFETY: link.ld defines the symbols; only their addresses are taken.
-        let [start, rodata_stop, end] = unsafe { [&kernel_start, &rodata_end, &kernel_end].map(address) };
+        let [rodata_stop, end] = unsafe { [&rodata_end, &kernel_end].map(address) };
         let sections = [
-            // The boot code has done its work: nobody executes or reads it again.
-            (start, text.start, self.no_execute),
             (text.start, text.end, PageTableFlags::empty()),
             (text.end, rodata_stop, self.no_execute),
             (rodata_stop, end, PageTableFlags::WRITABLE | self.no_execute),
