@@ -114,6 +114,7 @@ fn deadline(operation: u32, timeout: u64) -> Answer {
     })
 }
 
+#[inline]
 #[optimize(speed)]
 fn key(thread: &Thread, word: u64) -> Result<Key, Errno> {
     // Faulted in, and the address is good: a shared word's page says whose it is.
@@ -131,6 +132,7 @@ enum Look {
     Gone,
 }
 
+#[inline]
 fn look(word: u64, expected: u32) -> Look {
     match user_memory::read_value_nofault::<u32>(word) {
         Ok(value) if value == expected => Look::Expected,
@@ -139,6 +141,7 @@ fn look(word: u64, expected: u32) -> Look {
     }
 }
 
+#[inline]
 fn wait(thread: &mut Thread, word: u64, value: u32, mask: u32, deadline_ns: Option<u64>) -> Answer {
     loop {
         let key = key(thread, word)?;
@@ -167,6 +170,7 @@ fn look_again(thread: &mut Thread) -> Result<(), Errno> {
 }
 
 /// Wakes up to `count` of those that wait for the word with a bit of `mask`; how many.
+#[inline]
 pub fn wake(thread: &Thread, word: u64, mask: u32, count: usize) -> Answer {
     Ok(park::unpark(key(thread, word)?, mask, count) as u64)
 }

@@ -294,6 +294,7 @@ pub fn fs_base() -> u64 {
 
 /// Runs `copy` with copies to and from programs failing where a page is not there, instead of faulting it in. It does
 /// not park.
+#[inline]
 pub fn without_faults<T>(copy: impl FnOnce() -> T) -> T {
     let tasks = &Cpu::this().tasks;
     tasks.faults_off.set(true);
