@@ -2,7 +2,6 @@
 
 use crate::number;
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use mm::range::{MapSize, PAGE_SIZE, PhysRange};
@@ -17,8 +16,8 @@ pub struct CommandLine {
     pub arguments: Vec<String>,
     /// `dax.align=`: the alignment of devices, unless it is 2M.
     pub align: Option<MapSize>,
-    /// `dax.regionN.*=`: what is asked for one region, by its number.
-    pub regions: BTreeMap<u32, RegionWish>,
+    /// `dax.regionN.*=`: what is asked for one region, in the order of their numbers.
+    pub regions: Vec<(u32, RegionWish)>,
     /// `memmap=SIZE!START[,...]`: RAM that becomes regions.
     pub carve_outs: Vec<PhysRange>,
     /// `dax.scrub=0`: memory that one device gave back may be given to the next with its old bytes.
@@ -114,12 +113,12 @@ impl CommandLine {
             _ => match region_option(key) {
                 Some((region, "align")) => {
                     let align = MapSize::parse(value).ok_or(bad("4K, 2M or 1G"))?;
-                    self.regions.entry(region).or_default().align = Some(align);
+                    self.wish(region).align = Some(align);
                 }
                 Some((region, "devices")) => {
                     let wishes: Option<Vec<_>> = value.split(',').map(DeviceWish::parse).collect();
                     let expected = "SIZE[@ALIGN][,SIZE[@ALIGN]...], such as 1G,512M@2M";
-                    self.regions.entry(region).or_default().devices = Some(wishes.ok_or(bad(expected))?);
+                    self.wish(region).devices = Some(wishes.ok_or(bad(expected))?);
                 }
                 _ if self.unknown.len() < MAX_UNKNOWN => self.unknown.push(word.to_owned()),
                 _ => self.more_unknown += 1,
@@ -128,9 +127,24 @@ impl CommandLine {
         Ok(())
     }
 
+    /// What is asked for this region, from now on.
+    fn wish(&mut self, region: u32) -> &mut RegionWish {
+        let known = self.regions.binary_search_by_key(&region, |(number, _)| *number);
+        let index = known.unwrap_or_else(|index| {
+            self.regions.insert(index, (region, RegionWish::default()));
+            index
+        });
+        &mut self.regions[index].1
+    }
+
+    /// What is asked for this region, if anything is.
+    pub fn wish_for(&self, region: u32) -> Option<&RegionWish> {
+        self.regions.iter().find(|(number, _)| *number == region).map(|(_, wish)| wish)
+    }
+
     /// The alignment that the devices of this region get.
     pub fn align_of(&self, region: u32) -> MapSize {
-        self.regions.get(&region).and_then(|wish| wish.align).or(self.align).unwrap_or(MapSize::Size2M)
+        self.wish_for(region).and_then(|wish| wish.align).or(self.align).unwrap_or(MapSize::Size2M)
     }
 }
 
@@ -242,13 +256,13 @@ mod tests {
         .unwrap();
         let wish = |size_bytes, align| DeviceWish { size_bytes, align };
         let wishes = [wish(1 << 30, None), wish(2 << 20, Some(MapSize::Size4K)), wish(0, None)];
-        assert_eq!(line.regions[&1].devices.as_deref(), Some(&wishes[..]));
+        assert_eq!(line.wish_for(1).unwrap().devices.as_deref(), Some(&wishes[..]));
         let bounds: Vec<_> =
             line.carve_outs.iter().map(|range| (range.start().as_u64(), range.end())).collect();
         assert_eq!(bounds, [(4 << 30, 5 << 30), (0x1000_0000, 0x1100_0000), (0x10_0000, 0x10_1000)]);
         assert!(line.waives_scrub);
         assert_eq!((line.ram_disks, line.ram_disk_kib, line.max_cpus), (2, 8192, 3));
-        assert!(line.regions.keys().eq(&[0, 1]));
+        assert!(line.regions.iter().map(|(number, _)| *number).eq([0, 1]));
     }
 
     #[test]

@@ -112,7 +112,7 @@ pub fn discover(mut machinery: Machinery<'_>) -> Registry {
         log::warn!("nfit: there is one, but this kernel was built without nfit");
     }
     let count = providers::ram::add_regions(count, &mut machinery);
-    for id in machinery.options.regions.keys().filter(|&&id| id >= count) {
+    for (id, _) in machinery.options.regions.iter().filter(|(id, _)| *id >= count) {
         log::warn!("command line: dax.region{id}: there are {count} region(s), numbered from 0");
     }
     #[cfg(feature = "brd")]

@@ -10,7 +10,6 @@ use crate::ids::IdSet;
 use crate::lifetime::Epoch;
 use crate::memory;
 use crate::table::Table;
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use mm::lock::{Rank, SpinLock};
@@ -20,7 +19,7 @@ pub(crate) struct System {
     pub epoch: &'static dyn Epoch,
     minors: SpinLock<IdSet>,
     /// By number of the device; few devices are held.
-    pub holders: SpinLock<BTreeMap<u32, Arc<dyn DaxHolder>>>,
+    pub holders: SpinLock<Vec<(u32, Arc<dyn DaxHolder>)>>,
 }
 
 /// A device number, in use until the last object that has it drops: the old objects of a device that was resized
@@ -47,7 +46,7 @@ pub struct DaxDevices {
 impl DaxDevices {
     pub(crate) fn new(epoch: &'static dyn Epoch, minors: u32) -> DaxDevices {
         let minors = SpinLock::new(Rank::Minors, IdSet::new(minors));
-        let holders = SpinLock::new(Rank::DeviceMappings, BTreeMap::new());
+        let holders = SpinLock::new(Rank::DeviceMappings, Vec::new());
         let registered = SpinLock::new(Rank::Registry, Vec::new());
         let system = Arc::new(System { epoch, minors, holders });
         DaxDevices { system, by_number: Table::new(), registered }

@@ -2,8 +2,9 @@
 
 use crate::device::{DaxDevice, DaxOperations};
 use crate::error::DaxError;
-use alloc::collections::BTreeMap;
+use crate::memory;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 /// Holds a device, and wants to know what becomes of it.
 pub trait DaxHolder: Send + Sync {
@@ -40,38 +41,39 @@ impl Drop for Hold {
 
 impl<O: DaxOperations + ?Sized> DaxDevice<O> {
     /// Ends the hold of the holder, if there is one and `is_it`. Returns it.
-    pub(crate) fn end_hold(
-        &self,
-        is_it: impl FnOnce(&Arc<dyn DaxHolder>) -> bool,
-    ) -> Option<Arc<dyn DaxHolder>> {
+    pub(crate) fn end_hold(&self, is_it: impl Fn(&Arc<dyn DaxHolder>) -> bool) -> Option<Arc<dyn DaxHolder>> {
         let mut holders = self.minor().system.holders.lock();
-        holders.get(&self.number()).filter(|present| is_it(present))?;
-        let holder = holders.remove(&self.number());
-        // An empty map keeps a node: give it back.
+        let held = |(device, present): &(u32, _)| *device == self.number() && is_it(present);
+        let (_, holder) = holders.iter().position(held).map(|index| holders.swap_remove(index))?;
+        // An empty list keeps its memory: give it back.
         if holders.is_empty() {
-            *holders = BTreeMap::new();
+            *holders = Vec::new();
         }
-        holder
+        Some(holder)
     }
 }
 
 impl DaxDevice {
-    /// Makes `holder` the one that holds the device. Fails with `Held`, or (dead) with `Lifetime`.
+    /// Makes `holder` the one that holds the device. Fails with `Held`, (dead) with `Lifetime`, or
+    /// `NoMemory`.
     pub fn hold(self: &Arc<Self>, holder: Arc<dyn DaxHolder>) -> Result<Hold, DaxError> {
         let mut holders = self.minor().system.holders.lock();
-        if let Some(present) = holders.get(&self.number()) {
+        if let Some((_, present)) = holders.iter().find(|(device, _)| *device == self.number()) {
             return Err(DaxError::Held { name: self.host_name(), holder: present.name() });
         }
         // Looked at under the lock of the holders, which the end of the object takes after the device died: either
         // we see that, or it sees us.
         self.check_alive()?;
-        holders.insert(self.number(), holder.clone());
+        memory::reserve_one(&mut holders)?;
+        holders.push((self.number(), holder.clone()));
         Ok(Hold { device: self.clone(), holder })
     }
 
     /// Tells the holder, if there is one, that memory was lost. Answers whether somebody was told.
     pub fn notify_failure(&self, offset_bytes: u64, len_bytes: u64) -> bool {
-        let holder = self.minor().system.holders.lock().get(&self.number()).cloned();
+        let held = |(device, _): &&(u32, _)| *device == self.number();
+        let holder =
+            self.minor().system.holders.lock().iter().find(held).map(|(_, holder)| Arc::clone(holder));
         holder.inspect(|holder| holder.notify_failure(offset_bytes, len_bytes)).is_some()
     }
 }

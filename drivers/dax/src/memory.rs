@@ -3,9 +3,8 @@
 //!
 //! Vectors grow fallibly by themselves. A stable `Arc` or `Box` does not: [`room_for`] allocates and frees a
 //! block of the same size just before, so that only a CPU that takes this very block in between can make the
-//! real allocation fail. A `BTreeMap` can do neither; the ones of this crate grow when a range is given back
-//! or a device is held, by at most one node. For both the kernel keeps a reserve of frames that programs
-//! cannot have.
+//! real allocation fail. A `BTreeMap` can do neither; those of this crate grow when a range is given back, by at
+//! most one node. For both the kernel keeps a reserve of frames that programs cannot have.
 
 use crate::error::DaxError;
 use alloc::vec::Vec;

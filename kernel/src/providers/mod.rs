@@ -85,7 +85,7 @@ pub fn make_devices(config: RegionConfig, machinery: &Machinery<'_>) -> Result<(
     if options.waives_scrub {
         region.set_scrub(Scrub::Waived);
     }
-    let Some(wishes) = options.regions.get(&id).and_then(|wish| wish.devices.as_ref()) else {
+    let Some(wishes) = options.wish_for(id).and_then(|wish| wish.devices.as_ref()) else {
         let whole = [region.range()];
         let request = DeviceRequest { placement: Placement::Ranges(&whole), align };
         return make_device(&region, request, machinery);

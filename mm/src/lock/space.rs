@@ -147,6 +147,7 @@ impl<T, L, const N: usize> SpaceLock<T, L, N> {
         self.state.fetch_and(!DRAINING, Ordering::Relaxed);
     }
 
+    #[inline]
     fn has_readers(&self) -> bool {
         self.shards.iter().any(|shard| shard.readers.load(Ordering::SeqCst) != 0)
     }
