@@ -23,6 +23,7 @@ unsafe extern "C" {
 }
 
 /// Copies `out.len()` bytes from the program's `address`.
+#[inline]
 pub fn read(address: u64, out: &mut [u8]) -> Result<(), BadAddress> {
     check(address, out.len())?;
     // SAFETY: 1. `out` is ours and long enough; 2. the other side lies in the lower half, where only the
@@ -70,6 +71,7 @@ pub fn read_value<T: FromBytes + IntoBytes>(address: u64) -> Result<T, BadAddres
 
 /// Reads one plain value without faulting anything in: it fails where the page is not there now. Neither sleeps nor
 /// takes a lock, so it may be asked while parking.
+#[inline]
 pub fn read_value_nofault<T: FromBytes + IntoBytes>(address: u64) -> Result<T, BadAddress> {
     task::without_faults(|| read_value(address))
 }

@@ -145,6 +145,7 @@ impl Thread {
     }
 
     /// Waits for `key` as `wish` says until it is woken or its time is over; `None` when a signal came first.
+    #[inline]
     pub(super) fn park(&self, wish: &Park, still: &dyn Fn() -> bool) -> Option<Wake> {
         loop {
             match park::park(wish, still) {

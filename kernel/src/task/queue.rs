@@ -52,6 +52,7 @@ impl Task {
 }
 
 /// Queues a task that no CPU runs.
+#[inline]
 #[optimize(speed)]
 pub(super) fn push(task: Arc<Task>) {
     let allowed = task.affinity();
@@ -79,6 +80,7 @@ fn find_cpu(mut queue: SpinGuard<'_, Queue>, allowed: u64) {
 
 /// Leaves the queue. While others are in it, this CPU counts a slice: the one that has ended, or that was asked for
 /// while it was idle, may have been promised to them.
+#[inline]
 #[optimize(speed)]
 fn leave(queue: SpinGuard<'_, Queue>, cpu: &Cpu) {
     let others_wait = !queue.tasks.is_empty();

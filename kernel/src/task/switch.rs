@@ -90,6 +90,7 @@ impl State {
     }
 
     /// Saves what a program has in the CPU's registers, if the task has a program.
+    #[inline]
     #[optimize(speed)]
     fn leave(&mut self) {
         if self.root != 0 {
@@ -101,6 +102,7 @@ impl State {
     }
 
     /// Loads what [`State::leave`] saved, and the address space.
+    #[inline]
     #[optimize(speed)]
     fn arrive(&self, cpu: &Cpu) {
         // SAFETY: the space lives as long as `root` names it, and `use_space` loads another root before it changes.
