@@ -1,7 +1,7 @@
 #!/bin/sh
 # Counts the lines of code by floor (no tests, no comments, no blank lines) beside the budget of each. A floor that is
-# over its budget says by how much. The second number of its line below is what it has: it goes down with every diet, and
-# up only in a commit that brings what programs ask for and says so.
+# over its budget says by how much: that is owed. It may not grow any more, which is what the second number of its line
+# below is for: what it has today, to be lowered and never raised.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -37,8 +37,8 @@ heart="drivers/nfit/src drivers/nvdimm/src drivers/dax/src drivers/platform/src 
 kernel=$(find kernel/src -mindepth 1 -maxdepth 1 ! -name linux ! -name shell | sort)
 for crate in $heart; do floor 0 0 "  ${crate%/src}" "$crate"; done
 floor 0 0 "  kernel less linux, shell" $kernel
-floor 8000 12250 "the heart" $heart $kernel
-floor 6000 9730 "kernel/src/linux" kernel/src/linux
+floor 8000 12249 "the heart" $heart $kernel
+floor 6000 9724 "kernel/src/linux" kernel/src/linux
 [ ! -d kernel/src/shell ] || floor 1000 1000 "kernel/src/shell" kernel/src/shell
 floor 2500 2500 "boot/launcher" boot/launcher/src
 exit $over

@@ -1,5 +1,6 @@
 /* Pipes, waiting for files, timers as files. Runs on any Linux, too. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ktap.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -33,18 +34,6 @@ static void count_it(int signal) {
 static void on(int signal, void (*handler)(int), int flags) {
 	struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
 	sigaction(signal, &action, 0);
-}
-
-static void nap(long ms) {
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	while (nanosleep(&time, &time) && errno == EINTR)
-		;
-}
-
-static long now_ms(void) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static int exit_status(pid_t pid) {

@@ -1,5 +1,6 @@
 /* Processes: fork, exec, wait, signals between them. Runs on any Linux, too. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ktap.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -21,12 +22,6 @@ extern char **environ;
 static const char *self;
 /* Not known to the compiler, which would object. */
 static void *volatile nowhere = (void *)8;
-
-static void nap(long ms) {
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	while (nanosleep(&time, &time) && errno == EINTR)
-		;
-}
 
 static volatile int *shared_page(void) {
 	return mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -1,5 +1,6 @@
 /* Signals with values: queued, waited for, told to handlers. Runs on any Linux, too. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ktap.h"
 #include <errno.h>
 #include <pthread.h>
@@ -9,12 +10,6 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
-
-static void nap(long ms) {
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	while (nanosleep(&time, &time) && errno == EINTR)
-		;
-}
 
 static sigset_t set_of(int first, int second) {
 	sigset_t set;

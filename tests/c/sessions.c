@@ -1,5 +1,6 @@
 /* Sessions, process groups, priorities, locks and owners of files, ranges of descriptors. Runs on any Linux as root, too. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ktap.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -16,12 +17,6 @@
 #include <unistd.h>
 
 static const char self[] = "/proc/self/exe";
-
-static void nap(long ms) {
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	while (nanosleep(&time, &time) && errno == EINTR)
-		;
-}
 
 static int exit_status(pid_t pid) {
 	int status;

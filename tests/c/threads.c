@@ -1,5 +1,6 @@
 /* Threads: pthreads, futexes, signals among them. Runs on any Linux, too. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ktap.h"
 #include <errno.h>
 #include <pthread.h>
@@ -19,13 +20,7 @@ static long futex(atomic_int *word, int operation, int value, void *timeout, ato
 	return syscall(SYS_futex, word, operation, value, timeout, second, value3);
 }
 
-static void nap(long ms) {
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	while (nanosleep(&time, &time) && errno == EINTR)
-		;
-}
-
-static long now_ms(clockid_t clock) {
+static long clock_ms(clockid_t clock) {
 	struct timespec time;
 	clock_gettime(clock, &time);
 	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
@@ -102,16 +97,16 @@ static int a_condition_passes_the_turn(void) {
 static int a_futex_wait_ends_in_time(void) {
 	atomic_int word = 5;
 	struct timespec time = {0, 30000000};
-	long start = now_ms(CLOCK_MONOTONIC);
+	long start = clock_ms(CLOCK_MONOTONIC);
 	EXPECT(futex(&word, FUTEX_WAIT, 5, &time, NULL, 0) == -1 && errno == ETIMEDOUT);
-	EXPECT(now_ms(CLOCK_MONOTONIC) - start >= 29);
+	EXPECT(clock_ms(CLOCK_MONOTONIC) - start >= 29);
 	EXPECT(futex(&word, FUTEX_WAIT, 6, &time, NULL, 0) == -1 && errno == EAGAIN);
 	clock_gettime(CLOCK_REALTIME, &time);
 	time.tv_sec += 1;
 	time.tv_nsec = 0;
-	start = now_ms(CLOCK_REALTIME);
+	start = clock_ms(CLOCK_REALTIME);
 	EXPECT(futex(&word, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME, 5, &time, NULL, 1) == -1 && errno == ETIMEDOUT);
-	EXPECT(now_ms(CLOCK_REALTIME) >= time.tv_sec * 1000L && now_ms(CLOCK_REALTIME) - start < 1500);
+	EXPECT(clock_ms(CLOCK_REALTIME) >= time.tv_sec * 1000L && clock_ms(CLOCK_REALTIME) - start < 1500);
 	EXPECT(futex(&word, FUTEX_WAIT_BITSET, 5, NULL, NULL, 0) == -1 && errno == EINVAL);
 	EXPECT(futex((atomic_int *)((char *)&word + 1), FUTEX_WAIT, 5, NULL, NULL, 0) == -1 && errno == EINVAL);
 	EXPECT(futex((atomic_int *)4096, FUTEX_WAIT, 5, NULL, NULL, 0) == -1 && errno == EFAULT);
@@ -415,9 +410,9 @@ static int a_signal_finds_a_thread_that_moves(void) {
 		for (volatile int pause = 0; pause < round % 3000; pause++)
 			;
 		EXPECT(pthread_kill(thread, SIGUSR1) == 0);
-		long until = now_ms(CLOCK_MONOTONIC) + 10000;
+		long until = clock_ms(CLOCK_MONOTONIC) + 10000;
 		while (handled != round) {
-			EXPECT(now_ms(CLOCK_MONOTONIC) < until);
+			EXPECT(clock_ms(CLOCK_MONOTONIC) < until);
 			if (count == 1)
 				sched_yield();
 		}

@@ -1,5 +1,6 @@
 /* epoll, eventfd, timers that send signals: what Go's runtime, libuv and tokio do. Runs on any Linux, too. */
 #define _GNU_SOURCE
+#include "clock.h"
 #include "ktap.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -38,18 +39,6 @@ static void count_it(int signal, siginfo_t *info, void *context) {
 static void on(int signal, int flags) {
 	struct sigaction action = {.sa_sigaction = count_it, .sa_flags = SA_SIGINFO | flags};
 	sigaction(signal, &action, 0);
-}
-
-static void nap(long ms) {
-	struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-	while (nanosleep(&time, &time) && errno == EINTR)
-		;
-}
-
-static long now_ms(void) {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static int watch(int epoll, int operation, int fd, uint32_t events, uint64_t data) {
